@@ -1,0 +1,251 @@
+#include "net/client.hpp"
+
+#include "net/connect.hpp"
+#include "net/text.hpp"
+#include "net/transport.hpp"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/ssl/error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+
+#include <algorithm>
+#include <array>
+#include <list>
+#include <memory>
+#include <optional>
+
+namespace ghost::net {
+namespace {
+
+namespace asio = boost::asio;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+
+constexpr auto quiet = asio::as_tuple(asio::use_awaitable);
+constexpr std::uint32_t header_limit = 64 * 1024;
+constexpr int interim_limit = 8;  // 1xx responses before the final one
+constexpr std::size_t input_limit = 2 * std::size_t{header_limit};
+
+std::string host_header(const Peer& peer) {
+    const auto join = [](const std::string& host, const std::string& port, std::string_view usual) {
+        const auto name = host.find(':') != std::string::npos ? "[" + host + "]" : host;
+        return port == usual ? name : name + ":" + port;
+    };
+    if (const auto* https = std::get_if<HttpsPeer>(&peer)) return join(https->host, https->port, "443");
+    if (const auto* plain = std::get_if<HttpPeer>(&peer)) return join(plain->host, plain->port, "80");
+    return "localhost";
+}
+
+bool has_control(std::string_view text) {
+    return std::ranges::any_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
+}
+
+base::Result<std::string> to_wire(const Peer& peer, const ClientRequest& request) {
+    const bool bad_target =
+        request.target.empty() || has_control(request.target) || request.target.find(' ') != std::string::npos;
+    if (bad_target || request.method == Method::other)
+        return base::fail(base::Errc::validation_failed, "not a request that can be sent: " + request.target);
+    std::string text;
+    text.append(name_of(request.method)).append(" ").append(request.target).append(" HTTP/1.1\r\n");
+    if (!request.headers.find("Host")) text.append("Host: ").append(host_header(peer)).append("\r\n");
+    if (!request.headers.find("User-Agent")) text.append("User-Agent: ghost-agent/" GHOST_VERSION "\r\n");
+    const bool has_body = !request.body.empty();
+    if (has_body && !request.headers.find("Content-Type")) text.append("Content-Type: application/json\r\n");
+    const bool wants_length =
+        has_body || request.method == Method::post || request.method == Method::put || request.method == Method::patch;
+    if (wants_length) text.append("Content-Length: ").append(std::to_string(request.body.size())).append("\r\n");
+    for (const auto& [name, value] : request.headers) {
+        if (same_token(name, "Content-Length") || same_token(name, "Transfer-Encoding")) continue;
+        if (!is_token(name) || has_control(value))
+            return base::fail(base::Errc::validation_failed, "not a header that can be sent: " + name);
+        text.append(name).append(": ").append(value).append("\r\n");
+    }
+    return text.append("\r\n").append(request.body);
+}
+
+// May be sent again though the server may have acted on it.
+bool repeatable(const ClientRequest& request) {
+    return (request.method != Method::post && request.method != Method::patch) ||
+           request.headers.find("Idempotency-Key");
+}
+
+struct Failure {
+    base::Error error;
+    bool unanswered = false;  // the request may be sent again on another connection
+};
+using Attempt = std::expected<ClientResponse, Failure>;
+
+class HttpClient final : public Client {
+public:
+    explicit HttpClient(Peer peer) : peer_(std::move(peer)) {}
+
+    asio::awaitable<base::Result<ClientResponse>> send(ClientRequest request) override {
+        const bool throws = co_await asio::this_coro::throw_if_cancelled();
+        co_await asio::this_coro::throw_if_cancelled(false);
+        const auto deadline = std::chrono::steady_clock::now() + request.timeout;
+        const bool mine = co_await take_turn(deadline);
+        base::Result<ClientResponse> result = base::fail(base::Errc::cancelled);
+        if (mine) {
+            const Turn turn{*this};
+            result = co_await exchange(request, deadline);
+        } else if (std::chrono::steady_clock::now() >= deadline) {
+            result = base::fail(too_late());
+        }
+        co_await asio::this_coro::throw_if_cancelled(throws);
+        co_return result;
+    }
+
+private:
+    struct Waiter {
+        asio::steady_timer wake;  // runs out at the request's deadline
+        bool woken = false;
+    };
+
+    // Requests go in turn; the longest waiting one is woken when one is through.
+    struct Turn {
+        HttpClient& client;
+        ~Turn() {
+            client.busy_ = false;
+            if (client.waiters_.empty()) return;
+            client.waiters_.front()->woken = true;
+            client.waiters_.front()->wake.cancel();
+        }
+    };
+
+    // False at the deadline or when cancelled.
+    asio::awaitable<bool> take_turn(base::Instant deadline) {
+        const auto executor = co_await asio::this_coro::executor;
+        while (busy_) {
+            Waiter waiter{asio::steady_timer{executor, deadline}};
+            const auto place = waiters_.insert(waiters_.end(), &waiter);
+            const auto leave = [this, place](void*) { waiters_.erase(place); };
+            const std::unique_ptr<void, decltype(leave)> in_queue{&waiter, leave};
+            co_await waiter.wake.async_wait(quiet);
+            if (!waiter.woken) co_return false;
+        }
+        busy_ = true;
+        co_return true;
+    }
+
+    [[nodiscard]] base::Error too_late() const {
+        return {base::Errc::deadline_exceeded, describe(peer_) + " didn't answer in time"};
+    }
+
+    [[nodiscard]] Failure failed(const Io& io, std::string_view doing, bool unanswered) const {
+        if (io.timed_out) return {too_late()};
+        if (io.error == asio::error::operation_aborted) return {{base::Errc::cancelled, {}}};
+        const bool ended = io.error == asio::error::eof || io.error == asio::ssl::error::stream_truncated;
+        auto why = ended ? "the connection was closed before the response was complete" : io.error.message();
+        return {{base::Errc::source_unavailable, std::string{doing} + " " + describe(peer_) + ": " + why}, unanswered};
+    }
+
+    asio::awaitable<base::Result<void>> open(base::Instant deadline) {
+        auto socket = co_await connect_to(peer_, deadline);
+        if (!socket) co_return base::fail(socket.error());
+        const auto* https = std::get_if<HttpsPeer>(&peer_);
+        auto transport = make_client_transport(*std::move(socket), https ? https->tls : nullptr,
+                                               https ? https->host : std::string{});
+        if (auto ready = co_await transport->handshake(deadline); !ready) {
+            auto error = ready.error();
+            error.detail = "cannot connect to " + describe(peer_) + ": " + error.detail;
+            co_return base::fail(std::move(error));
+        }
+        input_.clear();
+        transport_ = std::move(transport);
+        co_return base::Result<void>{};
+    }
+
+    asio::awaitable<base::Result<ClientResponse>> exchange(const ClientRequest& request, base::Instant deadline) {
+        const auto text = to_wire(peer_, request);
+        if (!text) co_return base::fail(text.error());
+        if (transport_ && transport_->stale()) transport_.reset();
+        const bool reused = transport_ != nullptr;
+        if (!reused) {
+            if (auto opened = co_await open(deadline); !opened) co_return base::fail(opened.error());
+        }
+        auto result = co_await attempt(*text, request, deadline);
+        if (!result && reused && result.error().unanswered) {
+            if (auto opened = co_await open(deadline); !opened) co_return base::fail(opened.error());
+            result = co_await attempt(*text, request, deadline);
+        }
+        if (!result) co_return base::fail(std::move(result.error().error));
+        co_return *std::move(result);
+    }
+
+    // Leaves the connection open only when it can carry another request.
+    asio::awaitable<Attempt> attempt(const std::string& text, const ClientRequest& request, base::Instant deadline) {
+        const auto sent = co_await transport_->write(asio::buffer(text), deadline);
+        // A server that refuses a large body may answer and close before it has read all of it.
+        if (!sent && (sent.timed_out || sent.error == asio::error::operation_aborted || sent.bytes == 0)) {
+            transport_.reset();
+            co_return std::unexpected{failed(sent, "cannot send to", sent.bytes == 0)};
+        }
+        auto response = co_await read_response(request, deadline);
+        if (!response || !sent) transport_.reset();
+        co_return response;
+    }
+
+    asio::awaitable<Attempt> read_response(const ClientRequest& request, base::Instant deadline) {
+        bool unanswered = input_.empty();
+        for (int interim = 0; interim < interim_limit; ++interim) {
+            http::response_parser<http::string_body> parser;
+            parser.header_limit(header_limit);
+            parser.body_limit(request.max_body);
+            parser.skip(request.method == Method::head);
+            parser.eager(true);
+            while (!parser.is_done()) {
+                error_code error;
+                if (!input_.empty()) input_.erase(0, parser.put(asio::buffer(input_), error));
+                if (error == http::error::body_limit)
+                    co_return std::unexpected{
+                        Failure{{base::Errc::body_too_large, "the answer of " + describe(peer_) + " is larger than " +
+                                                                 std::to_string(request.max_body) + " bytes"}}};
+                if ((error && error != http::error::need_more) || input_.size() > input_limit)
+                    co_return std::unexpected{Failure{
+                        {base::Errc::source_unavailable, describe(peer_) + " sent no well-formed HTTP response"}}};
+                if (parser.is_done()) break;
+                std::array<char, 16 * 1024> room;
+                const auto io = co_await transport_->read_some(asio::buffer(room), deadline);
+                unanswered = unanswered && io.bytes == 0;
+                input_.append(room.data(), io.bytes);
+                if (io) continue;
+                // Without a length a body ends with the connection; TLS's goodbye tells its end from a cut.
+                if (io.error == asio::error::eof && parser.is_header_done() && parser.need_eof()) {
+                    parser.put_eof(error);
+                    if (!error) break;
+                }
+                co_return std::unexpected{failed(io, "no answer from", unanswered && repeatable(request))};
+            }
+            if (parser.get().result_int() / 100 == 1 && parser.get().result_int() != 101) continue;
+            co_return finished(parser.get(), parser.keep_alive());
+        }
+        co_return std::unexpected{
+            Failure{{base::Errc::source_unavailable, describe(peer_) + " sent no final HTTP response"}}};
+    }
+
+    ClientResponse finished(http::response<http::string_body>& message, bool keep_alive) {
+        ClientResponse response{.status = message.result_int(), .headers = {}, .body = std::move(message.body())};
+        for (const auto& field : message) {
+            const auto name = field.name_string();
+            response.headers.add({name.data(), name.size()}, std::string{field.value()});
+        }
+        if (!keep_alive || !input_.empty()) transport_.reset();
+        return response;
+    }
+
+    Peer peer_;
+    std::unique_ptr<Transport> transport_;  // null: not connected
+    std::string input_;                     // read beyond what was parsed
+    std::list<Waiter*> waiters_;
+    bool busy_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Client> make_client(Peer peer) { return std::make_unique<HttpClient>(std::move(peer)); }
+
+}  // namespace ghost::net

@@ -1,0 +1,55 @@
+// HTTP/1.1 client over TLS or a Unix socket: one connection, requests in turn.
+#pragma once
+
+#include "base/error.hpp"
+#include "net/http.hpp"
+#include "net/tls.hpp"
+
+#include <boost/asio/awaitable.hpp>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <variant>
+
+namespace ghost::net {
+
+struct UnixPeer {
+    std::string path;
+};
+struct HttpsPeer {
+    std::string host;  // verified against the certificate, and sent as SNI
+    std::string port = "443";
+    TlsContext tls;
+};
+struct HttpPeer {  // plain; for loopback
+    std::string host;
+    std::string port = "80";
+};
+using Peer = std::variant<UnixPeer, HttpsPeer, HttpPeer>;
+
+struct ClientRequest {
+    Method method = Method::get;
+    std::string target = "/";
+    Headers headers;
+    std::string body;                           // sent as application/json unless headers say otherwise
+    std::chrono::milliseconds timeout{30'000};  // for the whole exchange, connecting included
+    std::size_t max_body = 16 * 1024 * 1024;
+};
+struct ClientResponse {
+    unsigned status = 0;
+    Headers headers;
+    std::string body;
+};
+
+// Connects on first use, keeps the connection while the server does, and opens it again (once, for requests that
+// never reached the server) when it was closed meanwhile. Errors: source_unavailable (can't resolve, connect, verify;
+// the sentence says which and to whom), deadline_exceeded, cancelled, body_too_large.
+class Client {
+public:
+    virtual ~Client() = default;
+    [[nodiscard]] virtual boost::asio::awaitable<base::Result<ClientResponse>> send(ClientRequest request) = 0;
+};
+[[nodiscard]] std::unique_ptr<Client> make_client(Peer peer);
+
+}  // namespace ghost::net

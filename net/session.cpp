@@ -1,0 +1,234 @@
+#include "net/session.hpp"
+
+#include "net/problem.hpp"
+#include "net/response_text.hpp"
+#include "net/text.hpp"
+
+#include <cassert>
+#include <exception>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+namespace ghost::net {
+namespace {
+
+namespace asio = boost::asio;
+using Step = RequestParser::Step;
+
+// How long a goodbye may take: long when an answer is under way, short when the connection was idle.
+constexpr std::chrono::milliseconds linger{2'000};
+constexpr std::chrono::milliseconds idle_linger{200};
+constexpr std::string_view continue_line = "HTTP/1.1 100 Continue\r\n\r\n";
+
+base::Instant in(std::chrono::milliseconds span) { return std::chrono::steady_clock::now() + span; }
+
+// One of an identity's places; empty when all are taken.
+class Admission {
+public:
+    static std::optional<Admission> of(std::shared_ptr<ServerCore> core, std::string identity) {
+        auto& count = core->in_flight[identity];
+        if (count >= core->limits.in_flight_per_identity) return std::nullopt;
+        ++count;
+        return Admission{std::move(core), std::move(identity)};
+    }
+    Admission(Admission&&) noexcept = default;
+    Admission& operator=(Admission&&) = delete;
+    ~Admission() {
+        if (!core_) return;
+        const auto it = core_->in_flight.find(identity_);
+        assert(it != core_->in_flight.end() && it->second > 0);
+        if (--it->second == 0) core_->in_flight.erase(it);
+    }
+
+private:
+    Admission(std::shared_ptr<ServerCore> core, std::string identity)
+        : core_(std::move(core)), identity_(std::move(identity)) {}
+
+    std::shared_ptr<ServerCore> core_;  // null once moved from
+    std::string identity_;
+};
+
+}  // namespace
+
+Session::Session(std::shared_ptr<ServerCore> core, std::unique_ptr<Transport> transport,
+                 std::shared_ptr<const Handler> handler, base::Principal who, std::string peer)
+    : core_(std::move(core)),
+      transport_(std::move(transport)),
+      handler_(std::move(handler)),
+      who_(std::move(who)),
+      peer_(std::move(peer)),
+      parser_(core_->limits.header_bytes, core_->limits.body_bytes) {}
+
+void Session::drain() noexcept {
+    draining_ = true;
+    if (idle_) transport_->interrupt();
+}
+
+void Session::abort() noexcept {
+    aborted_ = true;
+    transport_->abort();
+}
+
+bool Session::abandoned(base::Instant since) const noexcept { return handled_since_ < since && transport_->hung_up(); }
+
+asio::awaitable<void> Session::run() {
+    idle_ = true;
+    const auto ready = co_await transport_->handshake(in(core_->limits.handshake));
+    idle_ = false;
+    if (aborted_) co_return;
+    if (!ready) {
+        const auto code = ready.error().code;
+        core_->log.info("TLS handshake failed", {{"peer", peer_}, {"reason", ready.error().detail}});
+        // So that the alert that says why arrives.
+        if (code == base::Errc::source_unavailable) co_await transport_->finish(in(idle_linger));
+        transport_->abort();
+        co_return;
+    }
+    if (auto name = transport_->certificate_name()) who_ = {base::Principal::Kind::certificate, *std::move(name), true};
+
+    while (!draining_ && !aborted_) {
+        const bool go_on = co_await serve_one();
+        if (!go_on) break;
+    }
+    if (!aborted_ && say_goodbye_) co_await transport_->finish(in(parser_.started() ? linger : idle_linger));
+    transport_->abort();
+}
+
+asio::awaitable<std::optional<Step>> Session::await_request() {
+    const auto deadline = in(core_->limits.idle);
+    while (true) {
+        const auto step = parser_.advance();
+        if (step != Step::need_more || parser_.started()) co_return step;
+        if (draining_) co_return std::nullopt;
+        const auto room = parser_.prepare();
+        idle_ = true;
+        const auto io = co_await transport_->read_some(asio::buffer(room.data(), room.size()), deadline);
+        idle_ = false;
+        if (!io) {
+            // The silent, the drained and the half-closed are told; a broken connection can't be.
+            say_goodbye_ = io.timed_out || io.error == asio::error::eof;
+            co_return std::nullopt;
+        }
+        parser_.commit(io.bytes);
+    }
+}
+
+asio::awaitable<Step> Session::read_until(Step wanted, base::Instant deadline) {
+    while (true) {
+        const auto step = parser_.advance();
+        if (step == wanted || step == Step::done || step == Step::refused) co_return step;
+        if (step == Step::head) continue;
+        const auto room = parser_.prepare();
+        const auto io = co_await transport_->read_some(asio::buffer(room.data(), room.size()), deadline);
+        if (io.timed_out) {
+            parser_.time_out();
+            continue;
+        }
+        if (io.error) {
+            say_goodbye_ = io.error == asio::error::eof;
+            co_return Step::need_more;
+        }
+        parser_.commit(io.bytes);
+    }
+}
+
+asio::awaitable<bool> Session::serve_one() {
+    const auto begun = co_await await_request();
+    if (!begun) co_return false;
+    auto step = *begun;
+    if (step == Step::need_more) step = co_await read_until(Step::head, in(core_->limits.header));
+    if (step == Step::need_more || aborted_) co_return false;
+    identify();
+    bool go_on = false;
+    if (step == Step::refused)
+        go_on = co_await refuse();
+    else
+        go_on = co_await serve_admitted(step);
+    if (go_on) parser_.next();
+    co_return go_on;
+}
+
+void Session::identify() {
+    const auto& request = parser_.request();
+    const auto id = request.headers.find("X-Request-Id");
+    const auto trace = request.headers.find("traceparent");
+    context_ = {.request_id = id && is_request_id(*id) ? std::string{*id} : core_->ids.request_id(),
+                .traceparent = trace && is_traceparent(*trace) ? std::string{*trace} : core_->ids.traceparent(),
+                .who = who_};
+    method_ = request.method;
+}
+
+asio::awaitable<bool> Session::serve_admitted(Step step) {
+    const auto admission = Admission::of(core_, who_.text());
+    if (!admission) {
+        auto response = problem(429, "rate_limited", "Too many requests",
+                                "at most " + std::to_string(core_->limits.in_flight_per_identity) +
+                                    " requests of one identity are served at a time",
+                                context_.request_id);
+        response.headers.set("Retry-After", "1");
+        const bool whole = step == Step::done;
+        co_return co_await answer(std::move(response), whole && parser_.keep_alive());
+    }
+    if (step == Step::head) {
+        if (parser_.expects_continue()) {
+            const auto told = co_await transport_->write(asio::buffer(continue_line), in(core_->limits.write));
+            say_goodbye_ = static_cast<bool>(told);
+            if (!told) co_return false;
+        }
+        step = co_await read_until(Step::done, in(core_->limits.body));
+        if (step == Step::need_more || aborted_) co_return false;
+        if (step == Step::refused) co_return co_await refuse();
+    }
+    handled_since_ = std::chrono::steady_clock::now();
+    auto response = co_await handle(std::move(parser_.request()), context_);
+    handled_since_ = base::Instant::max();
+    const bool keep_alive = parser_.keep_alive() && !response.close;
+    co_return co_await answer(std::move(response), keep_alive);
+}
+
+asio::awaitable<Response> Session::handle(Request request, base::Context context) {
+    request.context = std::move(context);
+    const auto path = request.path;
+    std::string fault;
+    try {
+        auto response = co_await (*handler_)(std::move(request));
+        if (response.status >= 200 && response.status <= 599) co_return response;
+        fault = "status " + std::to_string(response.status) + " is no final one";
+    } catch (const std::exception& e) {
+        if (aborted_) throw;
+        fault = e.what();
+    } catch (...) {
+        if (aborted_) throw;
+        fault = "an exception of unknown type";
+    }
+    core_->log.error(
+        "handler failed",
+        {{"request_id", context_.request_id}, {"method", name_of(method_)}, {"path", path}, {"error", fault}});
+    co_return problem(500, "internal", "Internal error", "the agent failed to answer; its log has the request id",
+                      context_.request_id);
+}
+
+asio::awaitable<bool> Session::refuse() {
+    const auto& why = parser_.refusal();
+    core_->log.debug(
+        "request refused",
+        {{"peer", peer_}, {"request_id", context_.request_id}, {"status", why.status}, {"reason", why.detail}});
+    auto response = problem(why.status, why.code, why.title, why.detail, context_.request_id);
+    co_return co_await answer(std::move(response), false);
+}
+
+asio::awaitable<bool> Session::answer(Response response, bool keep_alive) {
+    keep_alive = keep_alive && !draining_;
+    const auto text = to_wire(response, {.head_only = method_ == Method::head,
+                                         .keep_alive = keep_alive,
+                                         .http_1_0 = parser_.http_1_0(),
+                                         .request_id = context_.request_id,
+                                         .traceparent = context_.traceparent,
+                                         .date = std::chrono::system_clock::now()});
+    const auto io = co_await transport_->write(asio::buffer(text), in(core_->limits.write));
+    say_goodbye_ = static_cast<bool>(io);
+    co_return io&& keep_alive;
+}
+
+}  // namespace ghost::net

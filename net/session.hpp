@@ -1,0 +1,78 @@
+// One connection served: requests read one after the other, each answered
+// before the next is looked at, until either side has had enough.
+#pragma once
+
+#include "base/clock.hpp"
+#include "base/context.hpp"
+#include "base/log.hpp"
+#include "net/http.hpp"
+#include "net/request_parser.hpp"
+#include "net/server.hpp"
+#include "net/transport.hpp"
+
+#include <boost/asio/awaitable.hpp>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace ghost::net {
+
+// What all connections of a server share. Outlives every session.
+struct ServerCore {
+    ServerLimits limits;
+    base::Log& log;
+    RequestIds ids;
+    std::map<std::string, std::size_t, std::less<>> in_flight = {};  // by identity
+};
+
+class Session {
+public:
+    // `who` is the principal until a certificate tells better; `peer` names the connection in logs.
+    Session(std::shared_ptr<ServerCore> core, std::unique_ptr<Transport> transport,
+            std::shared_ptr<const Handler> handler, base::Principal who, std::string peer);
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+
+    // Until the connection is closed. The caller keeps the session alive meanwhile.
+    [[nodiscard]] boost::asio::awaitable<void> run();
+
+    // Finish the request at hand, answer it with `Connection: close`, take no other.
+    void drain() noexcept;
+    // Close at once. The caller cancels run() as well, for a handler that waits.
+    void abort() noexcept;
+    [[nodiscard]] bool aborted() const noexcept { return aborted_; }
+    // Its request has been with the handler since before `since`, and nobody is there to be answered.
+    [[nodiscard]] bool abandoned(base::Instant since) const noexcept;
+
+private:
+    [[nodiscard]] boost::asio::awaitable<bool> serve_one();  // false: the connection ends
+    [[nodiscard]] boost::asio::awaitable<RequestParser::Step> read_until(RequestParser::Step wanted,
+                                                                         base::Instant deadline);
+    // What the parser makes of a request's first bytes; nullopt when none came.
+    [[nodiscard]] boost::asio::awaitable<std::optional<RequestParser::Step>> await_request();
+    [[nodiscard]] boost::asio::awaitable<bool> serve_admitted(RequestParser::Step step);
+    [[nodiscard]] boost::asio::awaitable<Response> handle(Request request, base::Context context);
+    [[nodiscard]] boost::asio::awaitable<bool> answer(Response response, bool keep_alive);
+    [[nodiscard]] boost::asio::awaitable<bool> refuse();
+    void identify();
+
+    std::shared_ptr<ServerCore> core_;
+    std::unique_ptr<Transport> transport_;
+    std::shared_ptr<const Handler> handler_;
+    base::Principal who_;
+    std::string peer_;
+    RequestParser parser_;
+    // Of the request at hand, since the handler takes the request itself.
+    base::Context context_;
+    Method method_ = Method::get;
+    base::Instant handled_since_ = base::Instant::max();  // max(): no request is with the handler
+    bool idle_ = false;
+    bool draining_ = false;
+    bool aborted_ = false;
+    bool say_goodbye_ = true;
+};
+
+}  // namespace ghost::net

@@ -1,0 +1,179 @@
+#include "net/transport.hpp"
+
+#include "net/peer.hpp"
+#include "net/watchdog.hpp"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/ip/address.hpp>
+#include <boost/asio/ssl/error.hpp>
+#include <boost/asio/ssl/stream.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cassert>
+
+namespace ghost::net {
+namespace {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+
+constexpr auto quiet = asio::as_tuple(asio::use_awaitable);
+constexpr std::size_t linger_bytes = 8 * 1024 * 1024;
+
+// With SNI and the name to verify; false when OpenSSL refuses the name.
+bool expect_host(SSL* ssl, const std::string& host) {
+    error_code not_an_address;
+    asio::ip::make_address(host, not_an_address);
+    if (!not_an_address) return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host.c_str()) == 1;
+    SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    return SSL_set1_host(ssl, host.c_str()) == 1 &&
+           SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+                    // OpenSSL's own macro casts the same const away.
+                    const_cast<char*>(host.c_str())) == 1;
+}
+
+class SocketTransport final : public Transport {
+public:
+    using TlsStream = asio::ssl::stream<StreamSocket&>;
+
+    SocketTransport(StreamSocket socket, TlsContext tls, asio::ssl::stream_base::handshake_type side, std::string host)
+        : socket_(std::move(socket)),
+          context_(std::move(tls)),
+          side_(side),
+          host_(std::move(host)),
+          watchdog_(socket_) {
+        if (context_) tls_.emplace(socket_, *context_);
+    }
+
+    asio::awaitable<base::Result<void>> handshake(base::Instant deadline) override {
+        if (!tls_) co_return base::Result<void>{};
+        if (!host_.empty() && !expect_host(tls_->native_handle(), host_))
+            co_return base::fail(base::Errc::source_unavailable, "not a host name: " + host_);
+        const Watchdog<StreamSocket>::Guard guard{watchdog_, deadline};
+        const auto [error] = co_await tls_->async_handshake(side_, quiet);
+        if (!error && !guard.expired()) {
+            established_ = true;
+            co_return base::Result<void>{};
+        }
+        if (guard.expired()) co_return base::fail(base::Errc::deadline_exceeded, "the TLS handshake took too long");
+        if (error == asio::error::operation_aborted) co_return base::fail(base::Errc::cancelled);
+        co_return base::fail(base::Errc::source_unavailable, describe(error));
+    }
+
+    asio::awaitable<Io> read_some(asio::mutable_buffer room, base::Instant deadline) override {
+        assert(room.size() > 0);
+        const Watchdog<StreamSocket>::Guard guard{watchdog_, deadline};
+        Io io;
+        if (tls_) {
+            const auto [error, bytes] = co_await tls_->async_read_some(room, quiet);
+            io = {error, bytes, false};
+        } else {
+            const auto [error, bytes] = co_await socket_.async_read_some(room, quiet);
+            io = {error, bytes, false};
+        }
+        io.timed_out = io.error == asio::error::operation_aborted && guard.expired();
+        co_return io;
+    }
+
+    asio::awaitable<Io> write(asio::const_buffer bytes, base::Instant deadline) override {
+        const Watchdog<StreamSocket>::Guard guard{watchdog_, deadline};
+        Io io;
+        if (tls_) {
+            const auto [error, count] = co_await asio::async_write(*tls_, bytes, quiet);
+            io = {error, count, false};
+        } else {
+            const auto [error, count] = co_await asio::async_write(socket_, bytes, quiet);
+            io = {error, count, false};
+        }
+        io.timed_out = io.error == asio::error::operation_aborted && guard.expired();
+        co_return io;
+    }
+
+    asio::awaitable<void> finish(base::Instant deadline) override {
+        const Watchdog<StreamSocket>::Guard guard{watchdog_, deadline};
+        // Whether the peer says goodbye as well is its affair.
+        if (established_) static_cast<void>(co_await tls_->async_shutdown(quiet));
+        error_code error;
+        socket_.shutdown(asio::socket_base::shutdown_send, error);
+        std::array<char, 16 * 1024> dropped;
+        for (std::size_t total = 0; !error && !guard.expired() && total < linger_bytes;) {
+            const auto [failed, bytes] = co_await socket_.async_read_some(asio::buffer(dropped), quiet);
+            error = failed;
+            total += bytes;
+        }
+        abort();
+    }
+
+    void interrupt() noexcept override { watchdog_.expire_now(); }
+
+    void abort() noexcept override {
+        error_code ignored;
+        socket_.close(ignored);
+    }
+
+    bool hung_up() const noexcept override { return !socket_.is_open() || (pending_events() & gone_events) != 0; }
+
+    bool stale() const noexcept override {
+        if (!socket_.is_open()) return true;
+        const auto events = pending_events();
+        // A TLS server may leave session tickets to be read; bytes on an idle plain connection mean nothing good.
+        return (events & gone_events) != 0 || (events != 0 && !tls_);
+    }
+
+    std::optional<std::string> certificate_name() const override {
+        if (!established_) return std::nullopt;
+        // asio gives the handle only to those who could change it.
+        SSL* ssl = const_cast<TlsStream&>(*tls_).native_handle();
+        const X509* certificate = SSL_get0_peer_certificate(ssl);
+        if (!certificate || SSL_get_verify_result(ssl) != X509_V_OK) return std::nullopt;
+        return subject_name(*certificate);
+    }
+
+private:
+    static constexpr short gone_events = POLLRDHUP | POLLHUP | POLLERR;
+    [[nodiscard]] short pending_events() const noexcept {
+        // asio gives the handle only to those who could change it.
+        pollfd state{const_cast<StreamSocket&>(socket_).native_handle(), POLLIN | POLLRDHUP, 0};
+        return ::poll(&state, 1, 0) > 0 ? state.revents : short{0};
+    }
+
+    // OpenSSL's reason, and what was wrong with the peer's certificate.
+    std::string describe(error_code cause) {
+        const auto verified = SSL_get_verify_result(tls_->native_handle());
+        if (verified != X509_V_OK)
+            return std::string{"certificate verification failed: "} + X509_verify_cert_error_string(verified);
+        if (cause == asio::error::eof || cause == asio::ssl::error::stream_truncated)
+            return "the connection ended during the TLS handshake";
+        return "TLS handshake failed: " + cause.message();
+    }
+
+    StreamSocket socket_;
+    TlsContext context_;
+    asio::ssl::stream_base::handshake_type side_;
+    std::string host_;
+    std::optional<TlsStream> tls_;
+    bool established_ = false;
+    Watchdog<StreamSocket> watchdog_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> make_server_transport(StreamSocket socket, TlsContext tls) {
+    return std::make_unique<SocketTransport>(std::move(socket), std::move(tls), asio::ssl::stream_base::server,
+                                             std::string{});
+}
+
+std::unique_ptr<Transport> make_client_transport(StreamSocket socket, TlsContext tls, std::string host) {
+    return std::make_unique<SocketTransport>(std::move(socket), std::move(tls), asio::ssl::stream_base::client,
+                                             std::move(host));
+}
+
+}  // namespace ghost::net
