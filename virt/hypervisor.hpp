@@ -1,0 +1,142 @@
+// What the agent needs from a hypervisor: the one seam between its services
+// and libvirt. LibvirtHypervisor is the real one, tests/fakes has one in memory.
+//
+// Everything here is called on the loop and never blocks it. Calls about one
+// domain run in the order given. Reads resume with deadline_exceeded when the
+// hypervisor is slow. Changes can't be recalled once begun: past their deadline
+// they call `stalled` once and go on waiting, and resume when the truth is
+// known. A change that hadn't begun by its deadline resumes with
+// hypervisor_unavailable, and nothing was done. With every lane of a class
+// overdue, calls of that class fail at once with hypervisor_unavailable; with a
+// full queue, with overloaded. Other errors: not_found, already_exists,
+// state_conflict, hypervisor_error (libvirt's words).
+#pragma once
+
+#include "base/error.hpp"
+#include "virt/domain.hpp"
+
+#include <boost/asio/awaitable.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace ghost::virt {
+
+struct HostInfo {
+    std::string uri;
+    std::string kind;             // "kvm" | "qemu" | "test"
+    std::string no_kvm;           // for "qemu": why guests are emulated, in words
+    std::string libvirt_version;  // "9.0.0"
+    std::string qemu_version;     // "7.2.22", empty for the test driver
+    std::string architecture;     // "x86_64"
+    unsigned cpus = 0;
+    std::uint64_t memory_mib = 0;
+};
+
+struct Link {
+    bool connected = false;
+    base::Wall since;
+    std::string reason;  // why not, in words; empty when connected
+    HostInfo host;       // of the last connection
+};
+
+struct Event {
+    enum class Kind : std::uint8_t {
+        link_up,  // connected, events registered: read everything again
+        link_down,
+        domain,    // `uuid` changed: read it again
+        network,   // network `uuid` changed (name)
+        overflow,  // events were lost: read everything again
+    };
+    Kind kind = Kind::domain;
+    std::string uuid;
+    std::string what;  // "started", "stopped", "defined", "undefined", "agent_connected", ... for logs
+};
+
+struct NetworkInfo {
+    std::string name;
+    bool active = false;
+    std::string bridge;
+};
+struct PoolInfo {
+    std::string name;
+    std::string path;  // directory of a file-based pool
+};
+
+// IPv4 and global IPv6 addresses of a guest, by who told; one may be in both.
+struct Addresses {
+    std::vector<std::string> leases;  // the networks' DHCP servers
+    std::vector<std::string> guest;   // the guest agent
+};
+
+// Of each class of lanes, for metrics and health.
+struct LaneStats {
+    std::string name;
+    std::size_t lanes = 0;
+    std::size_t busy = 0;
+    std::size_t overdue = 0;
+    std::size_t queued = 0;
+    std::uint64_t replaced = 0;
+    std::uint64_t completed = 0;
+    bool breaker_open = false;
+};
+
+class Hypervisor {
+public:
+    using Stalled = std::function<void()>;
+    template <class T>
+    using Task = boost::asio::awaitable<base::Result<T>>;
+
+    virtual ~Hypervisor() = default;
+
+    // Connects, keeps connected, feeds next_event(); ends when cancelled. Spawned once by App.
+    [[nodiscard]] virtual boost::asio::awaitable<void> run() = 0;
+    // Lets go of every connection; a lane that doesn't come back within `grace` is left behind.
+    [[nodiscard]] virtual boost::asio::awaitable<void> close(std::chrono::milliseconds grace) = 0;
+    [[nodiscard]] virtual const Link& link() const = 0;
+    // One reader. Bounded: what doesn't fit becomes one `overflow`.
+    [[nodiscard]] virtual boost::asio::awaitable<Event> next_event() = 0;
+    [[nodiscard]] virtual std::vector<LaneStats> lanes() const = 0;
+
+    // Reads.
+    [[nodiscard]] virtual Task<std::vector<DomainInfo>> domains() = 0;
+    [[nodiscard]] virtual Task<DomainInfo> domain(std::string uuid) = 0;
+    [[nodiscard]] virtual Task<std::vector<DomainState>> states() = 0;
+    [[nodiscard]] virtual Task<DomainUsage> usage(std::string uuid) = 0;
+    // From the networks' leases, and from the guest agent when `ask_guest`.
+    [[nodiscard]] virtual Task<Addresses> addresses(std::string uuid, bool ask_guest) = 0;
+
+    // Changes of one domain.
+    [[nodiscard]] virtual Task<void> define(DomainSpec spec,
+                                            Stalled stalled) = 0;  // already_exists: name or uuid taken
+    // With its saved state, NVRAM and snapshot metadata, never its disks; one that runs, since a start that was under
+    // way came to its end, is powered off first. A domain that isn't there is a success.
+    [[nodiscard]] virtual Task<void> undefine(std::string uuid, Stalled stalled) = 0;
+    [[nodiscard]] virtual Task<void> start(std::string uuid,
+                                           Stalled stalled) = 0;  // from its saved state if it has one
+    // Asks the guest (agent first, then ACPI) and returns; the event tells when it is off.
+    [[nodiscard]] virtual Task<void> request_shutdown(std::string uuid) = 0;
+    // Passes every queue of the domain. Already off is a success.
+    [[nodiscard]] virtual Task<void> power_off(std::string uuid, Stalled stalled = {}) = 0;
+    [[nodiscard]] virtual Task<void> reset(std::string uuid, Stalled stalled) = 0;
+    [[nodiscard]] virtual Task<void> pause(std::string uuid, Stalled stalled) = 0;
+    [[nodiscard]] virtual Task<void> resume(std::string uuid, Stalled stalled) = 0;
+    [[nodiscard]] virtual Task<void> save(std::string uuid, Stalled stalled) = 0;  // managed save: `suspended`
+    // Edits the persistent definition; a running domain keeps what it has until it is stopped and started.
+    [[nodiscard]] virtual Task<void> resize(std::string uuid, unsigned vcpus, std::uint64_t memory_mib,
+                                            Stalled stalled) = 0;
+    [[nodiscard]] virtual Task<void> set_autostart(std::string uuid, bool on, Stalled stalled) = 0;
+    // Replaces our metadata element, live and persistent.
+    [[nodiscard]] virtual Task<void> set_record(std::string uuid, std::string record, Stalled stalled) = 0;
+
+    // Host objects.
+    // Starts the network; when `name` is "default" and it isn't there, defines it first (NAT, 192.168.122.0/24, or the
+    // next free one of 192.168.123-139 when a host route clashes). not_found for another missing one.
+    [[nodiscard]] virtual Task<NetworkInfo> ensure_network(std::string name) = 0;
+    // Starts pool `name`; when `create_at` isn't empty and the pool isn't there, defines a directory pool at that path.
+    [[nodiscard]] virtual Task<PoolInfo> ensure_pool(std::string name, std::string create_at) = 0;
+};
+
+}  // namespace ghost::virt
