@@ -1,0 +1,53 @@
+#include "heartbeat/identity.hpp"
+
+#include "base/ids.hpp"
+
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+#include <boost/json/value.hpp>
+
+#include <limits>
+#include <optional>
+
+namespace ghost::heartbeat {
+namespace {
+
+std::unexpected<base::Error> damaged(std::string_view why) {
+    return base::fail(base::Errc::io_error, "identity.json is damaged: " + std::string{why} +
+                                                "; restore it from a backup, or remove it to join as a new node");
+}
+
+std::optional<std::string> string_member(const boost::json::object& document, std::string_view key) {
+    const auto* value = document.if_contains(key);
+    if (value == nullptr || !value->is_string()) return std::nullopt;
+    return std::string{value->get_string()};
+}
+
+}  // namespace
+
+base::Result<Identity> next_identity(std::string_view text, const base::Clock& clock, base::Random& random) {
+    if (text.empty()) return Identity{base::make_uuid(clock, random), {}, 1};
+
+    boost::system::error_code ec;
+    const auto parsed = boost::json::parse({text.data(), text.size()}, ec);
+    if (ec || !parsed.is_object()) return damaged("it is no JSON object");
+    const auto& document = parsed.get_object();
+
+    const auto install_id = string_member(document, "install_id");
+    if (!install_id || !base::is_uuid(*install_id)) return damaged("install_id is no UUID");
+    const auto agent_id = string_member(document, "agent_id");
+    if (!agent_id) return damaged("agent_id is no string");
+    const auto* epoch = document.if_contains("epoch");
+    if (epoch == nullptr || !epoch->is_number()) return damaged("epoch is no number");
+    const auto last = epoch->to_number<std::uint64_t>(ec);
+    if (ec || last == std::numeric_limits<std::uint64_t>::max()) return damaged("epoch is out of range");
+    return Identity{*install_id, *agent_id, last + 1};
+}
+
+std::string to_text(const Identity& identity) {
+    return boost::json::serialize(boost::json::object{
+               {"install_id", identity.install_id}, {"agent_id", identity.agent_id}, {"epoch", identity.epoch}}) +
+           "\n";
+}
+
+}  // namespace ghost::heartbeat

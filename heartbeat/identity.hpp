@@ -1,0 +1,27 @@
+// Who this installation is: identity.json, kept outside the database so that
+// losing that does not silence the node.
+#pragma once
+
+#include "base/clock.hpp"
+#include "base/error.hpp"
+#include "base/random.hpp"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace ghost::heartbeat {
+
+struct Identity {
+    std::string install_id;   // a UUID made at the first start
+    std::string agent_id;     // given by Ghost Core at enrolment; empty before
+    std::uint64_t epoch = 0;  // grows at each start
+};
+
+// The identity for this start, from the last one's text (empty: the first start): same ids, next epoch.
+// Damaged text is io_error: the file is never silently replaced, since Core knows this node by it.
+[[nodiscard]] base::Result<Identity> next_identity(std::string_view text, const base::Clock& clock,
+                                                   base::Random& random);
+[[nodiscard]] std::string to_text(const Identity& identity);
+
+}  // namespace ghost::heartbeat
