@@ -1,0 +1,102 @@
+#include "agent/api/reply.hpp"
+
+#include "agent/api/json_text.hpp"
+#include "agent/api/problem.hpp"
+
+#include <cmath>
+#include <utility>
+
+namespace ghost::agent::api {
+namespace json = boost::json;
+namespace asio = boost::asio;
+namespace {
+
+json::value time_or_null(const std::optional<base::Wall>& time) {
+    return time ? json::value(base::rfc3339(*time)) : json::value(nullptr);
+}
+
+json::object progress_json(const Progress& p) {
+    json::object out{{"phase", p.phase},   {"done", p.done},  {"total", nullptr}, {"unit", p.unit},
+                     {"percent", nullptr}, {"rate", nullptr}, {"eta_s", nullptr}};
+    if (p.total > 0) {
+        out["total"] = p.total;
+        out["percent"] = std::round(1000.0 * static_cast<double>(p.done) / static_cast<double>(p.total)) / 10.0;
+    }
+    if (p.rate > 0) {
+        out["rate"] = std::round(p.rate);
+        if (p.total >= p.done) out["eta_s"] = std::round(static_cast<double>(p.total - p.done) / p.rate);
+    }
+    return out;
+}
+
+std::string href_of(const Operation& operation) { return "/v1/operations/" + operation.id; }
+
+}  // namespace
+
+net::Response json_reply(unsigned status, const json::value& body) {
+    net::Response response;
+    response.status = status;
+    response.body = json_text(body) + "\n";
+    return response;
+}
+
+net::Response not_modified_reply(std::string etag) {
+    net::Response response;
+    response.status = 304;
+    response.content_type.clear();
+    response.headers.set("ETag", std::move(etag));
+    return response;
+}
+
+json::object to_resource(const Operation& op) {
+    json::object out{{"id", op.id},
+                     {"kind", op.kind},
+                     {"target", json::object{{"type", op.target.type}, {"id", op.target.id}, {"name", op.target.name}}},
+                     {"state", name_of(op.state)},
+                     {"stalled", op.stalled},
+                     {"progress", progress_json(op.progress)},
+                     {"cancellable", op.cancellable && !is_terminal(op.state)},
+                     {"error", nullptr},
+                     {"result", nullptr},
+                     {"request_id", op.request_id},
+                     {"traceparent", nullptr},
+                     {"requested_by", op.requested_by},
+                     {"created_at", base::rfc3339(op.created_at)},
+                     {"started_at", time_or_null(op.started_at)},
+                     {"finished_at", time_or_null(op.finished_at)}};
+    if (op.target.type == "image") out["target"].as_object()["id"] = op.target.name;
+    if (!op.traceparent.empty()) out["traceparent"] = op.traceparent;
+    if (op.error) out["error"] = problem_json(*op.error, op.request_id);
+    if (op.state == OperationState::succeeded && !op.result_href.empty())
+        out["result"] = json::object{{"href", op.result_href}};
+    return out;
+}
+
+asio::awaitable<net::Response> accepted(OperationService& operations, base::Result<OperationService::Ptr> begun,
+                                        std::chrono::seconds wait, base::Context context, Ending ending) {
+    if (!begun) co_return to_problem(begun.error(), context);
+    auto op = *begun;
+    if (wait.count() > 0) op = co_await operations.wait(op->id, wait);
+    const auto href = href_of(**begun);
+    if (op->state == OperationState::succeeded && wait.count() > 0) {
+        // What was changed may be gone by now, by another operation: then the operation itself is told.
+        const auto shown = ending.resource ? ending.resource() : std::nullopt;
+        auto response = json_reply(ending.created ? 201 : 200, shown ? shown->resource : to_resource(*op));
+        if (shown && !shown->etag.empty()) response.headers.set("ETag", shown->etag);
+        if (ending.created) response.headers.set("Location", op->result_href);
+        co_return response;
+    }
+    if (is_terminal(op->state) && wait.count() > 0 && op->error)
+        co_return to_problem(*op->error, context, {{"operation", href}});
+    auto response = json_reply(202, to_resource(*op));
+    response.headers.set("Location", href);
+    co_return response;
+}
+
+net::Response list_reply(json::array items, const std::string& next_page_token) {
+    return json_reply(200, json::object{{"items", std::move(items)},
+                                        {"next_page_token", next_page_token.empty() ? json::value(nullptr)
+                                                                                    : json::value(next_page_token)}});
+}
+
+}  // namespace ghost::agent::api

@@ -1,0 +1,50 @@
+#include "agent/api/problem.hpp"
+#include "agent/api/reply.hpp"
+#include "agent/api/routes.hpp"
+
+#include <utility>
+
+namespace ghost::agent::api {
+namespace asio = boost::asio;
+namespace json = boost::json;
+namespace {
+
+json::object hypervisor_json(const virt::Link& link) {
+    const auto text = [](const std::string& t) { return t.empty() ? json::value(nullptr) : json::value(t); };
+    json::object out{{"uri", link.host.uri},
+                     {"kind", text(link.host.kind)},
+                     {"libvirt_version", text(link.host.libvirt_version)},
+                     {"qemu_version", text(link.host.qemu_version)},
+                     {"connected", link.connected}};
+    if (!link.host.no_kvm.empty()) out["no_kvm"] = link.host.no_kvm;
+    if (!link.connected) out["reason"] = link.reason;
+    return out;
+}
+
+json::object root_json(const RootFacts& facts, const virt::Link& link) {
+    const auto agent_id = facts.agent_id.empty() ? json::value(nullptr) : json::value(facts.agent_id);
+    return {{"name", facts.name},
+            {"agent_id", agent_id},
+            {"version", facts.version},
+            {"started_at", base::rfc3339(facts.started_at)},
+            {"features", json::array{"vms", "images", "operations", "resources", "if_match"}},
+            {"hypervisor", hypervisor_json(link)},
+            {"core", json::object{{"state", facts.core_state}}}};
+}
+
+}  // namespace
+
+void add_root_routes(net::Router& router, RootFacts facts, const virt::Hypervisor& hypervisor,
+                     const Capacity& capacity) {
+    router.add(net::Method::get, "/v1",
+               [facts = std::move(facts), &hypervisor](net::Request r) -> asio::awaitable<net::Response> {
+                   if (const auto none = no_query(r); !none) co_return to_problem(none.error(), r.context);
+                   co_return json_reply(200, root_json(facts, hypervisor.link()));
+               });
+    router.add(net::Method::get, "/v1/resources", [&capacity](net::Request r) -> asio::awaitable<net::Response> {
+        if (const auto none = no_query(r); !none) co_return to_problem(none.error(), r.context);
+        co_return json_reply(200, to_json(capacity.resources()));
+    });
+}
+
+}  // namespace ghost::agent::api

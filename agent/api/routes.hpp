@@ -1,0 +1,55 @@
+// The REST API: one file per resource adds its routes. Handlers parse, call a
+// service, translate.
+#pragma once
+
+#include "agent/api/request.hpp"
+#include "agent/host/capacity.hpp"
+#include "agent/host/health.hpp"
+#include "agent/images/image_service.hpp"
+#include "agent/operations/operation_service.hpp"
+#include "agent/vm/vm_service.hpp"
+#include "base/log.hpp"
+#include "net/router.hpp"
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace ghost::agent::api {
+
+void add_vm_routes(net::Router& router, VmService& vms, const VmIndex& index, OperationService& operations,
+                   const base::Clock& clock, VmDefaults defaults);
+void add_operation_routes(net::Router& router, OperationService& operations);
+void add_image_routes(net::Router& router, ImageService& images, OperationService& operations);
+
+struct RootFacts {
+    std::string name;
+    std::string agent_id;
+    std::string version;
+    base::Wall started_at;
+    std::string core_state;
+};
+void add_root_routes(net::Router& router, RootFacts facts, const virt::Hypervisor& hypervisor,
+                     const Capacity& capacity);
+
+// `ready`: empty when it is, else why not. `path`: where the full report is beside "/health".
+void add_health_routes(net::Router& router, Health& health, std::function<std::string()> ready,
+                       const std::string& path);
+// What anybody may read; `configured` is that `path`.
+[[nodiscard]] bool is_health_path(std::string_view path, std::string_view configured);
+// The text of openapi.yaml as JSON at /v1/openapi.json; the text is built into the program.
+void add_openapi_route(net::Router& router);
+
+// Who may pass: admins everywhere, everybody to the health paths; changes not while `draining`. Measures and logs each
+// request.
+struct Gate {
+    const net::Router& router;
+    const base::Clock& clock;
+    base::Log& log;
+    std::string health_path;
+    std::function<bool()> draining;
+    std::function<void(net::Method, std::string_view route, unsigned status, base::Duration took)> measure;
+};
+[[nodiscard]] net::Handler make_gate(Gate gate);
+
+}  // namespace ghost::agent::api

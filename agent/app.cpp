@@ -1,0 +1,311 @@
+#include "agent/app.hpp"
+
+#include "agent/config/config_loader.hpp"
+
+#include <boost/asio/this_coro.hpp>
+#include <fmt/format.h>
+
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <utility>
+
+namespace ghost::agent {
+namespace asio = boost::asio;
+namespace {
+
+constexpr std::chrono::seconds request_grace{10};
+constexpr std::chrono::seconds lane_grace{3};
+constexpr std::chrono::milliseconds bad_lag{100};
+constexpr std::chrono::seconds host_objects_patience{10};
+
+std::string machine() {
+    utsname name{};
+    return ::uname(&name) == 0 ? name.machine : "unknown";
+}
+
+std::string host_name() {
+    utsname name{};
+    return ::uname(&name) == 0 ? name.nodename : "unknown";
+}
+
+Reserve reserve_of(const Config& config) {
+    const auto& r = config.resources;
+    return {.cpus = r.reserved_cpu,
+            .memory_mib = static_cast<std::uint64_t>(std::llround(r.reserved_ram_gb * 1024)),
+            .disk_bytes = static_cast<std::uint64_t>(std::llround(r.reserved_disk_gb * 1024)) << 20,
+            .cpu_overcommit = r.cpu_overcommit};
+}
+
+// Made by us over our own directory.
+bool has_own_pool(const Config& config) { return config.libvirt.storage_pool == Config{}.libvirt.storage_pool; }
+
+std::string image_dir(const Config& config) {
+    return config.libvirt.image_cache.empty() ? config.state_dir + "/images" : config.libvirt.image_cache;
+}
+
+}  // namespace
+
+App::App(Config config, heartbeat::Identity identity, Seams seams)
+    : config_(std::move(config)),
+      identity_(std::move(identity)),
+      s_(std::move(seams)),
+      started_at_(s_.clock.wall()),
+      disks_dir_(config_.state_dir + "/disks"),
+      // The epoch grows at each start, so ETags of an earlier run never come again.
+      index_(s_.executor, s_.clock, identity_.epoch << 32U),
+      observer_(s_.executor, s_.hypervisor, index_, s_.clock, s_.log),
+      operations_(s_.executor, s_.clock, s_.random, s_.store, s_.log),
+      cache_(image_dir(config_), s_.files, s_.processes),
+      volumes_(s_.files, s_.processes),
+      images_(s_.executor, cache_, s_.files, s_.store, operations_, index_, s_.clock, config_.images.import_dirs,
+              machine()),
+      capacity_(index_, reserve_of(config_)),
+      disk_watch_(s_.files, capacity_, s_.clock, s_.log, disks_dir_),
+      vms_({index_, s_.hypervisor, observer_, operations_, images_, capacity_, volumes_, s_.files, s_.store, s_.clock,
+            s_.random, s_.log},
+           // A pool of another's says where its volumes go once it is there.
+           {has_own_pool(config_) ? disks_dir_ : "", config_.state_dir + "/consoles", identity_.install_id}),
+      loop_(s_.clock),
+      health_(s_.clock, GHOST_VERSION),
+      metrics_(GHOST_VERSION),
+      host_objects_made_(s_.executor),
+      tasks_(s_.executor, s_.log) {
+    observer_.on_sync = [this] { return settle_host_objects(); };
+    observer_.is_ours = [this](const Vm& vm) { return vm.plan.installation == identity_.install_id; };
+    observer_.is_gone = [this](const Vm& vm) { return operations_.ended_without(vm.id); };
+    observer_.on_leftover = [this](const Vm& vm) { tasks_.spawn("leftover " + vm.name, vms_.remove_leftover(vm)); };
+    observer_.on_recognised = [this](const Vm& vm) { tasks_.spawn("remember " + vm.name, vms_.remember(vm.id)); };
+    images_.room = [this](std::uint64_t bytes) { return room_for_image(bytes); };
+    vms_.on_created = [this] { metrics_.vm_created(); };
+    vms_.on_deleted = [this] { metrics_.vm_deleted(); };
+    operations_.on_change = [this](const Operation& operation) {
+        if (is_terminal(operation.state)) metrics_.operation_ended(operation);
+    };
+    loop_.on_lag = [this](std::chrono::microseconds lag) { metrics_.loop_lag(lag); };
+    add_health_checks();
+    add_routes();
+}
+
+App::~App() = default;
+
+asio::awaitable<void> App::start() {
+    co_await load_state();
+    open_listeners();
+    tasks_.spawn("hypervisor", s_.hypervisor.run());
+    tasks_.spawn("events", observer_.follow_events());
+    tasks_.spawn("sampler", observer_.sample_forever());
+    tasks_.spawn("disk watch", disk_watch_.run());
+    tasks_.spawn("loop monitor", loop_.run());
+    tasks_.spawn("health", watch_health());
+    tasks_.spawn("history", operations_.prune_forever());
+    tasks_.spawn("readiness", announce_ready());
+    for (const auto& note : config_.notes) s_.log.warn(note);
+    s_.log.info("ghost-agent started", {{"version", GHOST_VERSION}, {"epoch", identity_.epoch}});
+}
+
+// Looked at every second, so that `since` tells when something began and not when somebody first asked.
+asio::awaitable<void> App::watch_health() {
+    do {
+        (void)health_.report(false);
+    } while (co_await s_.clock.sleep_for(std::chrono::seconds{1}));
+}
+
+asio::awaitable<void> App::load_state() {
+    for (const auto& [dir, mode] : {std::pair{disks_dir_, 0711U}, {config_.state_dir + "/consoles", 0711U}})
+        if (const auto made = co_await s_.files.make_directories(dir, mode); !made) throw StartFault{made.error()};
+    // /run is empty after each boot; systemd makes our part of it, and without systemd we do.
+    const auto socket_dir = std::filesystem::path{config_.api.socket}.parent_path().string();
+    if (!socket_dir.empty())
+        if (const auto made = co_await s_.files.make_directories(socket_dir, 0755); !made)
+            throw StartFault{"api.socket: " + made.error().detail};
+    if (const auto opened = co_await cache_.open(); !opened) throw StartFault{opened.error()};
+    if (const auto measured = co_await disk_watch_.measure(); !measured) throw StartFault{measured.error()};
+    const auto state = co_await s_.store.load();
+    if (!state) throw StartFault{state.error()};
+    images_.restore(state->images, s_.log);
+    vms_.restore(state->vms);
+    recover(operations_.restore(state->operations));
+}
+
+void App::recover(const std::vector<Operation>& unfinished) {
+    for (const auto& operation : unfinished) {
+        s_.log.warn("an operation was interrupted; going on with it",
+                    {{"operation", operation.id}, {"kind", operation.kind}, {"target", operation.target.name}});
+        if (operation.target.type == "vm")
+            vms_.recover(operation);
+        else
+            images_.recover(operation);
+    }
+}
+
+// Network and pool are there when the agent says that it is ready, unless libvirt takes too long over one of them: a
+// pool on a dead server may hang for ever, and nothing else waits for it.
+asio::awaitable<void> App::settle_host_objects() {
+    const auto& host = s_.hypervisor.link().host;
+    capacity_.set_host(host.cpus, host.memory_mib);
+    if (!making_host_objects_) {
+        making_host_objects_ = true;
+        tasks_.spawn("host objects", make_host_objects());
+    }
+    const auto patience = s_.clock.now() + host_objects_patience;
+    while (making_host_objects_ && !stopping_ && s_.clock.now() < patience)
+        co_await host_objects_made_.wait_until(s_.clock, patience);
+    if (making_host_objects_ && !stopping_)
+        network_fault_ = pool_fault_ = "libvirt is still busy with the network or the storage pool";
+}
+
+asio::awaitable<void> App::make_host_objects() {
+    const auto network = co_await s_.hypervisor.ensure_network(config_.libvirt.network);
+    network_fault_ = network ? std::string{} : network.error().detail;
+    if (!network)
+        s_.log.warn("the network is not usable", {{"network", config_.libvirt.network}, {"error", network_fault_}});
+    // A pool that isn't there is made over our own directory; one that is says where its volumes go.
+    const auto pool = co_await s_.hypervisor.ensure_pool(config_.libvirt.storage_pool, disks_dir_);
+    pool_fault_ = pool ? std::string{} : pool.error().detail;
+    if (pool && !has_own_pool(config_))
+        use_disk_directory(pool->path);
+    else if (pool && pool->path != disks_dir_)
+        pool_fault_ =
+            fmt::format("the pool {} is at {}, not at {}: it shows other volumes", pool->name, pool->path, disks_dir_);
+    if (!pool_fault_.empty())
+        s_.log.warn("the storage pool is not as it should be",
+                    {{"pool", config_.libvirt.storage_pool}, {"error", pool_fault_}});
+    making_host_objects_ = false;
+    host_objects_made_.notify();
+}
+
+// What the PC's owner reserved is kept from images, too. A cache on a disk of its own has no reserve.
+base::Result<void> App::room_for_image(std::uint64_t bytes) const {
+    return config_.libvirt.image_cache.empty() ? capacity_.fits_on_disk(bytes) : base::Result<void>{};
+}
+
+void App::use_disk_directory(const std::string& path) {
+    disks_dir_ = path;
+    vms_.use_disk_directory(path);
+    disk_watch_.use_directory(path);
+}
+
+std::string App::not_ready_because() const {
+    if (stopping_) return "stopping";
+    const auto ready = vms_.ready_for_work();
+    return ready ? "" : ready.error().detail;
+}
+
+asio::awaitable<void> App::announce_ready() {
+    const auto& manager = s_.service_manager;
+    if (!manager.tell) co_return;
+    // A hypervisor that is away is no reason to be restarted: reads are served meanwhile.
+    while (!observer_.synced() && !stopping_) {
+        const auto more = std::chrono::duration_cast<std::chrono::microseconds>(3 * manager.interval);
+        manager.tell(fmt::format("EXTEND_TIMEOUT_USEC={}\nSTATUS=Not ready: {}", more.count(), not_ready_because()));
+        co_await observer_.synced_changed().wait_until(s_.clock, s_.clock.now() + manager.interval);
+    }
+    if (stopping_) co_return;
+    manager.tell("READY=1\nSTATUS=Serving");
+    // Only a loop that turns feeds the watchdog.
+    while (co_await s_.clock.sleep_for(manager.interval)) manager.tell("WATCHDOG=1");
+}
+
+asio::awaitable<void> App::stop() {
+    co_await asio::this_coro::throw_if_cancelled(false);
+    stopping_ = true;
+    s_.log.info("ghost-agent stops; VMs go on as they are");
+    if (s_.service_manager.tell) s_.service_manager.tell("STOPPING=1");
+    operations_.close_intake();
+    co_await s_.server.shut_down(request_grace);
+    co_await operations_.stop();
+    tasks_.cancel();
+    co_await s_.hypervisor.close(lane_grace);
+    co_await tasks_.drain();
+    co_await s_.store.close();
+}
+
+base::Result<net::TlsContext> App::load_tls(const Config& config) {
+    const auto& tls = config.api.tls;
+    if (!tls.complete()) return nullptr;
+    return net::make_server_tls({tls.cert, tls.key, tls.ca});
+}
+
+void App::reload(const Reload& fresh) {
+    const auto& config = fresh.config;
+    s_.log.set_level(config.logging.level);
+    if (!fresh.tls)
+        s_.log.error("the certificates stay as they are", {{"error", fresh.tls.error().detail}});
+    else if (*fresh.tls != nullptr)
+        for (auto& listener : tls_listeners_) listener->use_tls(*fresh.tls);
+    // What was swapped just now is not among what needs a restart.
+    auto running = config_;
+    running.logging.level = config.logging.level;
+    for (const auto& key : changed_keys(running, config))
+        s_.log.warn("this setting takes effect after a restart", {{"key", key}});
+    s_.log.info("configuration read again");
+}
+
+void App::add_health_checks() {
+    health_.add("libvirt", [this]() -> CheckResult {
+        const auto& link = s_.hypervisor.link();
+        if (!link.connected) return {CheckStatus::down, link.reason.empty() ? "not connected yet" : link.reason};
+        for (const auto& lane : s_.hypervisor.lanes())
+            if (lane.breaker_open && lane.name != "guest")  // guests' agents and monitors, of which any may hang
+                return {CheckStatus::down, fmt::format("every {} call is overdue: libvirt doesn't answer", lane.name)};
+        for (const auto& lane : s_.hypervisor.lanes())
+            if (lane.overdue > 0)
+                return {CheckStatus::degraded, fmt::format("{} {} call(s) overdue", lane.overdue, lane.name)};
+        if (!observer_.synced()) return {CheckStatus::degraded, "the domains are being read"};
+        return {};
+    });
+    health_.add("network", [this]() -> CheckResult {
+        return network_fault_.empty() ? CheckResult{} : CheckResult{CheckStatus::degraded, network_fault_};
+    });
+    health_.add("storage", [this]() -> CheckResult {
+        const auto& space = disk_watch_.space();
+        boost::json::object figures{{"free_bytes", space.free}, {"total_bytes", space.total}};
+        if (!disk_watch_.fault().empty()) return {CheckStatus::down, disk_watch_.fault(), std::move(figures)};
+        if (!pool_fault_.empty()) return {CheckStatus::degraded, pool_fault_, std::move(figures)};
+        if (space.free < reserve_of(config_).disk_bytes)
+            return {CheckStatus::degraded, "less is free than is reserved for the host's owner", std::move(figures)};
+        return {CheckStatus::up, "", std::move(figures)};
+    });
+    health_.add("api", [this]() -> CheckResult {
+        return tls_fault_.empty() ? CheckResult{} : CheckResult{CheckStatus::degraded, tls_fault_};
+    });
+    health_.add("loop", [this]() -> CheckResult {
+        const auto lag = loop_.last_minute();
+        const auto ms = [](std::chrono::microseconds us) {
+            return std::round(static_cast<double>(us.count()) / 10.0) / 100.0;
+        };
+        boost::json::object figures{
+            {"lag_p50_ms", ms(lag.p50)}, {"lag_p99_ms", ms(lag.p99)}, {"lag_max_ms", ms(lag.max)}};
+        if (lag.p99 > bad_lag) return {CheckStatus::degraded, "the event loop is late", std::move(figures)};
+        return {CheckStatus::up, "", std::move(figures)};
+    });
+}
+
+void App::add_routes() {
+    const VmDefaults defaults{config_.defaults.vcpus, config_.defaults.memory_mib, config_.defaults.disk_gib,
+                              config_.libvirt.network};
+    api::add_vm_routes(router_, vms_, index_, operations_, s_.clock, defaults);
+    api::add_operation_routes(router_, operations_);
+    api::add_image_routes(router_, images_, operations_);
+    api::add_root_routes(router_,
+                         {.name = config_.agent.name.empty() ? host_name() : config_.agent.name,
+                          .agent_id = identity_.agent_id,
+                          .version = GHOST_VERSION,
+                          .started_at = started_at_,
+                          .core_state = config_.agent.api_url.empty() ? "disabled" : "not_served"},
+                         s_.hypervisor, capacity_);
+    api::add_health_routes(router_, health_, [this] { return not_ready_because(); }, config_.health.path);
+    api::add_openapi_route(router_);
+    api_ = api::make_gate({.router = router_,
+                           .clock = s_.clock,
+                           .log = s_.log,
+                           .health_path = config_.health.path,
+                           .draining = [this] { return stopping_; },
+                           .measure = [this](net::Method method, std::string_view route, unsigned status,
+                                             base::Duration took) { metrics_.request(method, route, status, took); }});
+}
+
+}  // namespace ghost::agent

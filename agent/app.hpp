@@ -1,0 +1,153 @@
+// The composition root: makes every service from the seams it is handed, wires
+// them, runs them, and takes them down in order.
+#pragma once
+
+#include "agent/api/routes.hpp"
+#include "agent/config/config.hpp"
+#include "agent/host/capacity.hpp"
+#include "agent/host/disk_watch.hpp"
+#include "agent/host/health.hpp"
+#include "agent/host/loop_monitor.hpp"
+#include "agent/images/image_service.hpp"
+#include "agent/metrics.hpp"
+#include "agent/operations/operation_service.hpp"
+#include "agent/service_notify.hpp"
+#include "agent/vm/observer.hpp"
+#include "agent/vm/vm_index.hpp"
+#include "agent/vm/vm_service.hpp"
+#include "base/clock.hpp"
+#include "base/log.hpp"
+#include "base/notifier.hpp"
+#include "base/process.hpp"
+#include "base/random.hpp"
+#include "base/task_group.hpp"
+#include "heartbeat/identity.hpp"
+#include "net/server.hpp"
+#include "storage/files.hpp"
+#include "storage/image_cache.hpp"
+#include "storage/state_store.hpp"
+#include "storage/volumes.hpp"
+#include "virt/hypervisor.hpp"
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ghost::agent {
+
+// The world as the agent sees it. Everything outlives the App; tests hand over fakes.
+struct Seams {
+    boost::asio::any_io_executor executor;
+    base::Clock& clock;
+    base::Random& random;
+    base::Log& log;
+    base::ProcessRunner& processes;
+    storage::Files& files;
+    storage::StateStore& store;
+    virt::Hypervisor& hypervisor;
+    net::Server& server;
+    ServiceManager service_manager = {};
+};
+
+// Why the agent can't start, in a sentence that names what to change.
+class StartFault : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+    explicit StartFault(const base::Error& error)
+        : std::runtime_error(error.detail), passes_(error.code == base::Errc::insufficient_storage) {}
+
+    // A full disk has room again without a word being changed.
+    [[nodiscard]] bool passes() const noexcept { return passes_; }
+
+private:
+    bool passes_ = false;
+};
+
+// What SIGHUP brings, read and validated. `tls`: null when the configuration names no certificates.
+struct Reload {
+    Config config;
+    base::Result<net::TlsContext> tls;
+};
+
+class App {
+public:
+    App(Config config, heartbeat::Identity identity, Seams seams);
+    ~App();
+    App(const App&) = delete;
+    App& operator=(const App&) = delete;
+
+    // Loads the state, opens the listeners, starts everything. Throws StartFault.
+    [[nodiscard]] boost::asio::awaitable<void> start();
+    // Takes all of it down: readiness off, acceptors closed, requests at hand finished, operations interrupted, lanes
+    // closed, database last. VMs are left as they are.
+    [[nodiscard]] boost::asio::awaitable<void> stop();
+    // Certificates and log level are swapped; what needs a restart is logged.
+    void reload(const Reload& fresh);
+    // Of the API's certificate files, which it reads: any thread.
+    [[nodiscard]] static base::Result<net::TlsContext> load_tls(const Config& config);
+
+    // For tests in process: what the API's listeners are served by.
+    [[nodiscard]] const net::Handler& api() const noexcept { return api_; }
+    [[nodiscard]] const VmIndex& vms() const noexcept { return index_; }
+    [[nodiscard]] OperationService& operations() noexcept { return operations_; }
+    [[nodiscard]] const net::Router& router() const noexcept { return router_; }
+    [[nodiscard]] std::string not_ready_because() const;
+
+private:
+    boost::asio::awaitable<void> load_state();
+    boost::asio::awaitable<void> watch_health();
+    boost::asio::awaitable<void> settle_host_objects();
+    boost::asio::awaitable<void> make_host_objects();
+    boost::asio::awaitable<void> announce_ready();
+    [[nodiscard]] base::Result<void> room_for_image(std::uint64_t bytes) const;
+    void use_disk_directory(const std::string& path);
+    void recover(const std::vector<Operation>& unfinished);
+    void add_health_checks();
+    void add_routes();
+    void open_listeners();
+    // `key`: which setting a fault is told of.
+    void listen(std::string_view key, const net::Endpoint& endpoint, net::TlsContext tls, net::Handler handler);
+    void open_api_listeners();
+    void open_health_listener();
+    void open_metrics_listener();
+    [[nodiscard]] net::Handler metrics_handler();
+
+    Config config_;
+    heartbeat::Identity identity_;
+    Seams s_;
+    base::Wall started_at_;
+    std::string disks_dir_;  // where new disks go: ours, or that of the pool the configuration names
+
+    VmIndex index_;
+    Observer observer_;
+    OperationService operations_;
+    storage::ImageCache cache_;
+    storage::Volumes volumes_;
+    ImageService images_;
+    Capacity capacity_;
+    DiskWatch disk_watch_;
+    VmService vms_;
+    LoopMonitor loop_;
+    Health health_;
+    Metrics metrics_;
+    net::Router router_;
+    net::Handler api_;
+    base::Notifier host_objects_made_;
+    bool making_host_objects_ = false;
+    base::TaskGroup tasks_;
+
+    std::vector<std::shared_ptr<net::Listener>> tls_listeners_;
+    std::string tls_fault_;      // why the TLS listeners are closed; empty when they aren't
+    std::string network_fault_;  // of the default network, as it was last made sure of
+    std::string pool_fault_;
+    std::string store_fault_;
+    bool stopping_ = false;
+};
+
+}  // namespace ghost::agent

@@ -1,0 +1,89 @@
+#include "agent/cli/agent_client.hpp"
+
+#include "agent/cli/json_access.hpp"
+#include "agent/cli/transport.hpp"
+
+#include <fmt/format.h>
+
+namespace ghost::cli {
+namespace asio = boost::asio;
+namespace json = boost::json;
+namespace {
+
+Outcome<json::object> object_in(const net::ClientResponse& response, std::string_view target) {
+    if (response.body.empty()) return json::object{};
+    auto document = parse_document(response.body);
+    if (document && document->is_object()) return std::move(document->get_object());
+    return std::unexpected{Failure{ExitCode::failed,
+                                   fmt::format("the answer to {} is not what an agent says", target),
+                                   {},
+                                   "is that a ghost-agent?"}};
+}
+
+}  // namespace
+
+asio::awaitable<Outcome<net::ClientResponse>> AgentClient::exchange(net::ClientRequest request) {
+    request.headers.set("Accept", "application/json");
+    request.headers.set("User-Agent", "ghostctl/" GHOST_VERSION);
+    auto answer = co_await client_.send(std::move(request));
+    if (answer) co_return std::move(*answer);
+    const auto* local = std::get_if<SocketAddress>(&address_);
+    co_return std::unexpected{failure_of_connection(
+        answer.error(), address_, local != nullptr ? look_at_socket(local->path) : SocketState::present)};
+}
+
+asio::awaitable<Outcome<json::object>> AgentClient::send(net::Method method, std::string target, std::string body) {
+    net::ClientRequest request;
+    request.method = method;
+    request.target = target;
+    request.body = std::move(body);
+    request.timeout = patience;
+    auto response = co_await exchange(std::move(request));
+    if (!response) co_return std::unexpected{std::move(response.error())};
+    if (response->status >= 200 && response->status < 300) co_return object_in(*response, target);
+    co_return std::unexpected{failure_of_answer(response->status, response->body,
+                                                response->headers.find("Retry-After").value_or(""), target)};
+}
+
+asio::awaitable<Outcome<json::object>> AgentClient::get(std::string target, std::chrono::seconds allowance) {
+    net::ClientRequest request;
+    request.target = target;
+    request.timeout = patience + allowance;
+    auto response = co_await exchange(std::move(request));
+    if (!response) co_return std::unexpected{std::move(response.error())};
+    if (response->status == 200) co_return object_in(*response, target);
+    co_return std::unexpected{failure_of_answer(response->status, response->body,
+                                                response->headers.find("Retry-After").value_or(""), target)};
+}
+
+asio::awaitable<Outcome<json::object>> AgentClient::health() {
+    net::ClientRequest request;
+    request.target = "/health";
+    request.timeout = patience;
+    auto response = co_await exchange(std::move(request));
+    if (!response) co_return std::unexpected{std::move(response.error())};
+    auto document = parse_document(response->body);
+    const bool told = document && document->is_object() && document->get_object().contains("checks");
+    if (told && (response->status == 200 || response->status == 503)) co_return std::move(document->get_object());
+    co_return std::unexpected{failure_of_answer(response->status, response->body, "", "/health")};
+}
+
+asio::awaitable<Outcome<json::array>> AgentClient::list(std::string target) {
+    const auto first = fmt::format("{}{}limit=1000", target, target.contains('?') ? '&' : '?');
+    json::array all;
+    std::string token;
+    for (std::size_t page = 0; page < most_pages; ++page) {
+        auto next = first;
+        if (!token.empty()) next += "&page_token=" + net::percent_encode(token);
+        auto answer = co_await get(std::move(next));
+        if (!answer) co_return std::unexpected{std::move(answer.error())};
+        if (const auto* items = array_at(*answer, "items")) all.insert(all.end(), items->begin(), items->end());
+        auto following = text_at(*answer, "next_page_token");
+        if (following.empty()) co_return all;
+        if (following == token) break;
+        token = std::move(following);
+    }
+    co_return std::unexpected{Failure{ExitCode::failed, fmt::format("the pages of {} don't end", target)}};
+}
+
+}  // namespace ghost::cli

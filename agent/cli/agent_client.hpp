@@ -1,0 +1,48 @@
+// The agent's REST API as a client sees it: JSON in and out, problems and
+// connection faults as Failures, pages followed.
+#pragma once
+
+#include "agent/cli/errors.hpp"
+#include "agent/cli/invocation.hpp"
+#include "net/client.hpp"
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+
+#include <chrono>
+#include <expected>
+#include <string>
+
+namespace ghost::cli {
+
+template <class T>
+using Outcome = std::expected<T, Failure>;
+
+class AgentClient {
+public:
+    // Both must outlive it.
+    AgentClient(net::Client& client, const Address& address) : client_(client), address_(address) {}
+
+    // One request. An answer of 204 or without a body is an empty object; one that isn't a JSON object, a failure.
+    [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> send(net::Method method, std::string target,
+                                                                            std::string body = {});
+    // `allowance`: how much longer than usual the agent may take, for long polls.
+    [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> get(
+        std::string target, std::chrono::seconds allowance = std::chrono::seconds{0});
+    // All items of all pages.
+    [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::array>> list(std::string target);
+    // GET /health: an agent that isn't well says so with 503 and the same document.
+    [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> health();
+
+    static constexpr std::chrono::seconds patience{30};  // for one answer
+    static constexpr std::size_t most_pages = 1000;      // of 1000 items
+
+private:
+    [[nodiscard]] boost::asio::awaitable<Outcome<net::ClientResponse>> exchange(net::ClientRequest request);
+
+    net::Client& client_;
+    const Address& address_;
+};
+
+}  // namespace ghost::cli

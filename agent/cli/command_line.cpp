@@ -1,0 +1,215 @@
+#include "agent/cli/command_line.hpp"
+
+#include "agent/cli/commands.hpp"
+#include "agent/cli/errors.hpp"
+#include "agent/cli/text.hpp"
+#include "net/http.hpp"
+
+#include <CLI/CLI.hpp>
+#include <boost/url/parse.hpp>
+#include <boost/url/url_view.hpp>
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <utility>
+
+namespace ghost::cli {
+namespace {
+
+constexpr std::string_view default_socket = "/run/ghost/agent.sock";
+constexpr std::string_view default_port = "9092";
+
+struct AddressOptions {
+    std::string socket;
+    std::string agent;
+    std::string certificate;
+    std::string key;
+    std::string ca;
+};
+
+HttpsAddress parse_agent_url(const std::string& text) {
+    const auto url = boost::urls::parse_uri(text);
+    constexpr std::string_view wanted = "expected https://HOST or https://HOST:PORT";
+    if (!url) usage_fault(fmt::format("--agent '{}': {}", printable(text), wanted));
+    const std::string_view scheme = url->scheme();
+    if (scheme == "http") usage_fault("--agent: an agent speaks plain HTTP on its socket only; use https://");
+    const std::string_view path = url->encoded_path();
+    const bool bare =
+        (path.empty() || path == "/") && !url->has_query() && !url->has_fragment() && !url->has_userinfo();
+    if (scheme != "https" || !bare || url->encoded_host_address().empty())
+        usage_fault(fmt::format("--agent '{}': {}", printable(text), wanted));
+    const std::string_view port = url->port();
+    return {.host = url->host_address(),
+            .port = std::string{port.empty() ? default_port : port},
+            .certificate = {},
+            .key = {},
+            .ca = {}};
+}
+
+// The command line first, then the environment; an agent named either way comes before a socket in the environment.
+Address address_from(const AddressOptions& given, const Surroundings& surroundings) {
+    const auto from_environment = [&](const std::string& option, std::string_view name) {
+        return option.empty() ? surroundings.environment(name).value_or("") : option;
+    };
+    const auto agent = given.socket.empty() ? from_environment(given.agent, "GHOST_AGENT") : std::string{};
+    if (agent.empty()) {
+        if (!given.certificate.empty() || !given.key.empty() || !given.ca.empty())
+            usage_fault("--cert, --key and --cacert go with --agent https://HOST:PORT");
+        const auto socket = from_environment(given.socket, "GHOST_SOCKET");
+        return SocketAddress{socket.empty() ? std::string{default_socket} : socket};
+    }
+    auto address = parse_agent_url(agent);
+    address.certificate = from_environment(given.certificate, "GHOST_CERT");
+    address.key = from_environment(given.key, "GHOST_KEY");
+    address.ca = from_environment(given.ca, "GHOST_CACERT");
+    if (address.certificate.empty() != address.key.empty())
+        usage_fault("--cert and --key go together (also as GHOST_CERT and GHOST_KEY)");
+    return address;
+}
+
+void add_global_options(CLI::App& app, AddressOptions& address, Format& format) {
+    const std::string where = "Where the agent is";
+    auto* socket =
+        app.add_option("--socket", address.socket, "The agent's Unix socket [/run/ghost/agent.sock; GHOST_SOCKET]");
+    auto* agent = app.add_option("--agent", address.agent, "https://HOST:PORT of an agent elsewhere [GHOST_AGENT]");
+    auto* cert = app.add_option("--cert", address.certificate, "Client certificate, PEM [GHOST_CERT]");
+    auto* key = app.add_option("--key", address.key, "Its key, PEM [GHOST_KEY]");
+    auto* ca =
+        app.add_option("--cacert", address.ca, "CA of the agent's certificate, PEM [GHOST_CACERT; the system's]");
+    agent->excludes(socket);
+    for (auto* option : {socket, agent, cert, key, ca}) option->group(where);
+    for (auto* option : {socket, agent}) option->type_name("ADDRESS");
+    for (auto* option : {cert, key, ca}) option->type_name("FILE");
+    static const std::map<std::string, Format> formats{
+        {"table", Format::table}, {"json", Format::json}, {"yaml", Format::yaml}, {"name", Format::name}};
+    app.add_option_function<std::string>(
+           "-o,--output",
+           [&format](const std::string& name) {
+               const auto it = formats.find(name);
+               if (it == formats.end())
+                   usage_fault(fmt::format("-o '{}': expected table, json, yaml or name", printable(name)));
+               format = it->second;
+           },
+           "table, json, yaml or name [table]")
+        ->type_name("FORMAT");
+}
+
+// CLI11 only says that a command is missing; the word that should have been one is left over.
+std::string sentence_of(const CLI::ParseError& fault, const CLI::App& app) {
+    const auto left = app.remaining(true);
+    if (dynamic_cast<const CLI::RequiredError*>(&fault) != nullptr && !left.empty() && !left.front().starts_with('-') &&
+        std::string_view{fault.what()}.contains("subcommand"))
+        return fmt::format("there is no command '{}'", left.front());
+    return fault.what();
+}
+
+std::string deepest_command(const CLI::App& app) {
+    std::string path = app.get_name();
+    for (const auto* at = &app; !at->get_subcommands().empty();) {
+        at = at->get_subcommands().front();
+        path += " " + at->get_name();
+    }
+    return path;
+}
+
+}  // namespace
+
+void usage_fault(std::string sentence) { throw CLI::ValidationError(std::move(sentence)); }
+
+std::string target_of(std::string_view collection, const std::string& name) {
+    if (name.empty()) usage_fault("a name can't be empty");
+    return fmt::format("/v1/{}/{}", collection, net::percent_encode(name));
+}
+
+void add_filter(std::string& target, std::string_view name, std::string_view value) {
+    target += fmt::format("{}{}={}", target.contains('?') ? '&' : '?', name, net::percent_encode(value));
+}
+
+void add_waiting(CLI::App& command, Waiting& waiting, bool with_no_wait) {
+    command
+        .add_option_function<std::string>(
+            "--timeout",
+            [&waiting](const std::string& text) {
+                const auto limit = parse_duration(text);
+                if (!limit)
+                    usage_fault(fmt::format("--timeout '{}': expected a time like 90s, 5m or 1h30m, at most 7d",
+                                            printable(text)));
+                waiting.limit = *limit;
+            },
+            "How long to wait for the end [10m]; the operation itself goes on")
+        ->type_name("TIME");
+    if (with_no_wait)
+        command.add_flag_callback(
+            "--no-wait", [&waiting] { waiting.wait = false; },
+            "Return as soon as the agent has accepted the operation");
+}
+
+std::expected<Invocation, Told> parse(std::vector<std::string> words, const Surroundings& surroundings) {
+    CLI::App app{"Virtual machines on this node of Ghost Cloud", "ghostctl"};
+    app.require_subcommand(1);
+    app.fallthrough();
+    app.set_version_flag("--version", "ghostctl " GHOST_VERSION, "The version of ghostctl itself");
+    app.footer(
+        "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 refused by the agent, 5 no agent.\n"
+        "With -o json or yaml a list is one array; with -o name one name (or operation id) a line.\n"
+        "'ghostctl --help' shows the options that all commands take: the agent's address, -o.");
+    Invocation invocation;
+    AddressOptions address;
+    add_global_options(app, address, invocation.format);
+    const Grammar grammar{invocation, surroundings};
+    add_agent_commands(app, grammar);
+    add_vm_commands(app, grammar);
+    add_image_commands(app, grammar);
+    add_operation_commands(app, grammar);
+    try {
+        std::ranges::reverse(words);  // as CLI11 takes a vector
+        app.parse(std::move(words));
+        invocation.address = address_from(address, surroundings);
+        return invocation;
+    } catch (const CLI::Success& asked) {
+        std::ostringstream out;
+        app.exit(asked, out, out);
+        return std::unexpected{Told{ExitCode::done, out.str(), {}}};
+    } catch (const CLI::ParseError& fault) {
+        return std::unexpected{
+            Told{ExitCode::usage,
+                 {},
+                 describe({ExitCode::usage,
+                           sentence_of(fault, app),
+                           {},
+                           fmt::format("'{} --help' shows what is allowed", deepest_command(app))})}};
+    }
+}
+
+Surroundings process_surroundings() {
+    Surroundings out;
+    out.environment = [](std::string_view name) -> std::optional<std::string> {
+        const char* value = std::getenv(std::string{name}.c_str());  // NOLINT(concurrency-mt-unsafe): one thread
+        return value != nullptr ? std::optional<std::string>{value} : std::nullopt;
+    };
+    out.read_file = [](const std::string& path) -> base::Result<std::string> {
+        errno = 0;
+        std::ifstream file{path, std::ios::binary};
+        if (!file) return base::fail(base::errno_error(errno, fmt::format("cannot open {}", path)));
+        std::string content(largest_file + 1, '\0');
+        file.read(content.data(), static_cast<std::streamsize>(content.size()));
+        if (file.bad() || (file.fail() && !file.eof()))
+            return base::fail(base::errno_error(errno, fmt::format("cannot read {}", path)));
+        content.resize(static_cast<std::size_t>(file.gcount()));
+        if (content.size() > largest_file)
+            return base::fail(base::Errc::body_too_large, fmt::format("{} is larger than 1 MiB", path));
+        return content;
+    };
+    out.absolute = [](const std::string& path) {
+        std::error_code fault;
+        const auto absolute = std::filesystem::absolute(path, fault);
+        return fault ? path : absolute.lexically_normal().string();
+    };
+    return out;
+}
+
+}  // namespace ghost::cli

@@ -1,0 +1,38 @@
+// The subcommands. Each fills the Invocation when its words have been read.
+#pragma once
+
+#include "agent/cli/command_line.hpp"
+#include "agent/cli/invocation.hpp"
+
+#include <CLI/App.hpp>
+
+#include <string>
+#include <string_view>
+
+namespace ghost::cli {
+
+// What commands are built from; all outlive the parsing.
+struct Grammar {
+    Invocation& invocation;
+    const Surroundings& surroundings;
+};
+
+void add_vm_commands(CLI::App& app, Grammar grammar);
+void add_vm_create(CLI::App& vm, Grammar grammar);
+void add_image_commands(CLI::App& app, Grammar grammar);
+void add_operation_commands(CLI::App& app, Grammar grammar);
+void add_agent_commands(CLI::App& app, Grammar grammar);
+
+// --timeout, and where it makes sense --no-wait. `waiting` must outlive the parsing.
+void add_waiting(CLI::App& command, Waiting& waiting, bool with_no_wait = true);
+
+// "/v1/vms/" + `name`, encoded. An empty name is a usage fault.
+[[nodiscard]] std::string target_of(std::string_view collection, const std::string& name);
+
+// Ends the parsing with exit code 2 and this sentence.
+[[noreturn]] void usage_fault(std::string sentence);
+
+// A filter: appended to `target` as ?name=value or &name=value.
+void add_filter(std::string& target, std::string_view name, std::string_view value);
+
+}  // namespace ghost::cli

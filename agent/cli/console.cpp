@@ -1,0 +1,63 @@
+#include "agent/cli/console.hpp"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+
+namespace ghost::cli {
+namespace {
+
+// 0, or errno.
+int write_all(int fd, std::string_view text) {
+    while (!text.empty()) {
+        const auto written = ::write(fd, text.data(), text.size());
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) return errno;
+        text.remove_prefix(static_cast<std::size_t>(written));
+    }
+    return 0;
+}
+
+}  // namespace
+
+void ProcessConsole::out(std::string_view text) {
+    if (closed_) return;
+    const int fault = write_all(STDOUT_FILENO, text);
+    if (fault == 0) return;
+    closed_ = true;
+    if (fault != EPIPE) fault_ = fault;
+}
+
+void ProcessConsole::error(std::string_view text) { (void)write_all(STDERR_FILENO, text); }
+
+std::optional<std::size_t> ProcessConsole::progress_columns() const {
+    if (::isatty(STDERR_FILENO) == 0) return std::nullopt;
+    const char* term = std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe): one thread
+    if (term == nullptr || std::string_view{term} == "dumb") return std::nullopt;
+    winsize size{};
+    const bool known = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    // The last column stays free: some terminals wrap when it is written.
+    return known ? std::max<std::size_t>(size.ws_col, 20) - 1 : 79;
+}
+
+bool ProcessConsole::can_ask() const { return ::isatty(STDIN_FILENO) != 0 && ::isatty(STDERR_FILENO) != 0; }
+
+std::optional<std::string> ProcessConsole::ask(std::string_view question) {
+    error(question);
+    constexpr std::size_t longest = 1024;
+    std::string line;
+    char c = 0;
+    while (line.size() < longest) {
+        const auto got = ::read(STDIN_FILENO, &c, 1);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return std::nullopt;
+        if (c == '\n') break;
+        line += c;
+    }
+    return line;
+}
+
+}  // namespace ghost::cli

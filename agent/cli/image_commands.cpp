@@ -1,0 +1,105 @@
+#include "agent/cli/commands.hpp"
+#include "agent/cli/text.hpp"
+
+#include <CLI/CLI.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
+#include <fmt/format.h>
+
+#include <memory>
+
+namespace ghost::cli {
+namespace {
+
+struct ImageWords {
+    std::string name;
+    std::string file;
+    std::string source;
+    std::string checksum;
+    std::string format;
+    Waiting waiting;
+};
+
+// "/srv/a b.img" as file:///srv/a%20b.img.
+std::string file_url(const std::string& path) {
+    std::string out = "file://";
+    for (std::string_view rest = path; !rest.empty();) {
+        const auto slash = rest.find('/');
+        out += net::percent_encode(rest.substr(0, slash));
+        if (slash == std::string_view::npos) break;
+        out += '/';
+        rest.remove_prefix(slash + 1);
+    }
+    return out;
+}
+
+Change add_of(const ImageWords& words, const Surroundings& surroundings) {
+    const auto source = words.file.empty() ? words.source : file_url(surroundings.absolute(words.file));
+    if (source.empty()) usage_fault("say what to add: --file PATH or --source URL");
+    boost::json::object body{{"source", source}};
+    if (!words.name.empty()) body["name"] = words.name;
+    if (!words.checksum.empty()) {
+        if (!words.checksum.starts_with("sha256:") && !words.checksum.starts_with("sha512:"))
+            usage_fault(fmt::format("--checksum '{}': expected sha256:HEX or sha512:HEX", printable(words.checksum)));
+        body["checksum"] = words.checksum;
+    }
+    if (!words.format.empty()) body["format"] = words.format;
+    Change change;
+    change.target = "/v1/images";
+    change.body = boost::json::serialize(body);
+    change.view = View::image;
+    change.subject = fmt::format("image {}", words.name.empty() ? source : words.name);
+    change.done = "added";
+    change.waiting = words.waiting;
+    return change;
+}
+
+void add_add(CLI::App& image, Grammar grammar) {
+    auto words = std::make_shared<ImageWords>();
+    auto& command = *image.add_subcommand("add", "Check an image and take it into the agent's cache");
+    command.add_option("name", words->name, "What to call it [the file's name without its suffix]")->type_name("NAME");
+    auto* file = command.add_option("--file", words->file, "An image file on the agent's machine")->type_name("PATH");
+    command.add_option("--source", words->source, "The same as a URL: file:///PATH")->type_name("URL")->excludes(file);
+    command.add_option("--checksum", words->checksum, "What the file must hash to")->type_name("sha256:HEX");
+    command.add_option("--format", words->format, "qcow2 is recognised; raw must be said")
+        ->type_name("qcow2|raw")
+        ->check(CLI::IsMember({"qcow2", "raw"}));
+    add_waiting(command, words->waiting);
+    command.final_callback([words, grammar] { grammar.invocation.action = add_of(*words, grammar.surroundings); });
+}
+
+void add_delete(CLI::App& image, Grammar grammar) {
+    auto words = std::make_shared<ImageWords>();
+    auto& command = *image.add_subcommand("delete", "Delete an image that no VM uses");
+    command.add_option("name", words->name, "Name of the image")->required()->type_name("NAME");
+    add_waiting(command, words->waiting);
+    command.final_callback([words, grammar] {
+        Change change;
+        change.method = net::Method::del;
+        change.target = target_of("images", words->name);
+        change.view = View::image;
+        change.subject = fmt::format("image {}", words->name);
+        change.done = "deleted";
+        change.waiting = words->waiting;
+        grammar.invocation.action = std::move(change);
+    });
+}
+
+}  // namespace
+
+void add_image_commands(CLI::App& app, Grammar grammar) {
+    auto& image = *app.add_subcommand("image", "Images that VMs are made from");
+    image.require_subcommand(1);
+    image.add_subcommand("list", "All images")->final_callback([grammar] {
+        grammar.invocation.action = ShowList{"/v1/images", View::image};
+    });
+    auto words = std::make_shared<ImageWords>();
+    auto& show = *image.add_subcommand("show", "One image");
+    show.add_option("name", words->name, "Name of the image")->required()->type_name("NAME");
+    show.final_callback(
+        [words, grammar] { grammar.invocation.action = ShowOne{target_of("images", words->name), View::image}; });
+    add_add(image, grammar);
+    add_delete(image, grammar);
+}
+
+}  // namespace ghost::cli

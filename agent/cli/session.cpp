@@ -1,0 +1,204 @@
+#include "agent/cli/session.hpp"
+
+#include "agent/cli/json_access.hpp"
+#include "agent/cli/output.hpp"
+#include "agent/cli/progress.hpp"
+#include "agent/cli/text.hpp"
+#include "agent/cli/views.hpp"
+
+#include <boost/asio/this_coro.hpp>
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace ghost::cli {
+namespace asio = boost::asio;
+namespace json = boost::json;
+namespace {
+
+// How an operation that ended counts: nothing when it did what was asked.
+std::optional<Failure> fault_of(const json::object& operation, std::string_view subject, bool ends_cancelled) {
+    const auto state = text_at(operation, "state");
+    const auto kind = text_at(operation, "kind");
+    if (state == "failed" && !ends_cancelled) return failure_of_operation(operation);
+    if (state == (ends_cancelled ? "cancelled" : "succeeded")) return std::nullopt;
+    if (ends_cancelled)
+        return Failure{ExitCode::failed, fmt::format("{} of {} {} before it could be cancelled", kind, subject, state)};
+    return Failure{ExitCode::failed,
+                   fmt::format("{} of {} was cancelled", kind, subject),
+                   {},
+                   {},
+                   text_at(operation, "request_id")};
+}
+
+// Where what the operation made or changed can be read.
+std::optional<std::string> result_of(const json::object& operation) {
+    auto href = text_at(operation, "result", "href");
+    if (href.starts_with("/v1/") && printable(href) == href && !href.contains(' ')) return href;
+    return std::nullopt;
+}
+
+std::string subject_of(const json::object& operation) {
+    const auto name = text_at(operation, "target", "name");
+    const auto type = text_at(operation, "target", "type");
+    return fmt::format("{} {}", type == "vm" ? "VM" : type, name.empty() ? text_at(operation, "target", "id") : name);
+}
+
+}  // namespace
+
+std::optional<ExitCode> confirm(const Invocation& invocation, Console& console) {
+    const auto* change = std::get_if<Change>(&invocation.action);
+    if (change == nullptr || change->question.empty()) return std::nullopt;
+    if (!console.can_ask()) {
+        console.error(describe({ExitCode::usage,
+                                fmt::format("nobody to ask '{}': this is no terminal", change->question),
+                                {},
+                                "give --yes"}));
+        return ExitCode::usage;
+    }
+    const auto answer = console.ask(fmt::format("{} [y/N] ", printable(change->question)));
+    if (answer == "y" || answer == "Y" || answer == "yes" || answer == "Yes") return std::nullopt;
+    console.error("ghostctl: nothing was done\n");
+    return ExitCode::failed;
+}
+
+Session::Session(const Invocation& invocation, net::Client& client, base::Clock& clock, Console& console)
+    : invocation_(invocation),
+      clock_(clock),
+      console_(console),
+      agent_(client, invocation.address),
+      follower_(agent_, clock, console) {}
+
+asio::awaitable<ExitCode> Session::run() {
+    co_await asio::this_coro::throw_if_cancelled(false);
+    auto done = co_await std::visit([this](const auto& action) { return perform(action); }, invocation_.action);
+    if (done) {
+        console_.out(*done);
+        co_return ExitCode::done;
+    }
+    console_.error(describe(done.error()));
+    co_return done.error().code;
+}
+
+std::string Session::document(const json::object& value) const {
+    return invocation_.format == Format::yaml ? to_yaml_text(value) : to_json_text(value);
+}
+
+asio::awaitable<Session::Done> Session::perform(ShowStatus) {
+    auto agent = co_await agent_.get("/v1");
+    if (!agent) co_return std::unexpected{std::move(agent.error())};
+    auto health = co_await agent_.health();
+    if (!health) co_return std::unexpected{std::move(health.error())};
+    auto resources = co_await agent_.get("/v1/resources");
+    if (!resources) co_return std::unexpected{std::move(resources.error())};
+    auto vms = co_await agent_.list("/v1/vms");
+    if (!vms) co_return std::unexpected{std::move(vms.error())};
+    if (invocation_.format == Format::name) co_return printable(text_at(*agent, "name")) + "\n";
+    if (invocation_.format == Format::table) co_return status_page(*agent, *health, *resources, *vms, clock_.wall());
+    json::object states;
+    for (const auto& vm : *vms) {
+        if (!vm.is_object()) continue;
+        auto& count = states[vm_state(vm.get_object())];
+        count = (count.is_int64() ? count.get_int64() : 0) + 1;
+    }
+    json::object all{{"agent", std::move(*agent)},
+                     {"health", std::move(*health)},
+                     {"resources", std::move(*resources)},
+                     {"vms", json::object{{"total", vms->size()}, {"states", std::move(states)}}}};
+    co_return document(all);
+}
+
+asio::awaitable<Session::Done> Session::perform(ShowVersion) {
+    auto agent = co_await agent_.get("/v1");
+    if (!agent) {
+        // What is known without an agent is still told.
+        if (invocation_.format == Format::table) console_.out(version_page({}));
+        co_return std::unexpected{std::move(agent.error())};
+    }
+    if (invocation_.format == Format::table) co_return version_page(*agent);
+    if (invocation_.format == Format::name) co_return printable(text_at(*agent, "version")) + "\n";
+    json::object versions{{"ghostctl", GHOST_VERSION}, {"ghost_agent", text_at(*agent, "version")}};
+    for (const auto* key : {"libvirt_version", "qemu_version"}) versions[key] = text_at(*agent, "hypervisor", key);
+    co_return document(versions);
+}
+
+asio::awaitable<Session::Done> Session::perform(ShowOne action) {
+    auto item = co_await agent_.get(std::move(action.target));
+    if (!item) co_return std::unexpected{std::move(item.error())};
+    co_return render_one(*item, action.view, invocation_.format, clock_.wall());
+}
+
+asio::awaitable<Session::Done> Session::perform(ShowList action) {
+    auto items = co_await agent_.list(std::move(action.target));
+    if (!items) co_return std::unexpected{std::move(items.error())};
+    co_return render_list(*items, action.view, invocation_.format, clock_.wall());
+}
+
+std::string Session::accepted(const json::object& operation) const {
+    if (invocation_.format != Format::table)
+        return render_one(operation, View::operation, invocation_.format, clock_.wall());
+    const auto id = printable(text_at(operation, "id"));
+    return fmt::format("{} accepted as operation {}\nwait for it: ghostctl operation wait {}\n",
+                       printable(text_at(operation, "kind")), id, id);
+}
+
+asio::awaitable<Session::Done> Session::perform(Change change) {
+    auto answer = co_await agent_.send(change.method, change.target, change.body);
+    if (!answer) {
+        auto failure = std::move(answer.error());
+        const bool cut = (co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none;
+        if (cut) {
+            failure = {ExitCode::failed,
+                       "interrupted before the agent answered",
+                       {"the change may have begun"},
+                       "'ghostctl operation list' shows it"};
+        } else if (failure.unanswered) {
+            failure.details.emplace_back("the change may have begun: 'ghostctl operation list' shows it");
+        }
+        co_return std::unexpected{std::move(failure)};
+    }
+    if (is_operation(*answer)) {
+        if (!change.waiting.wait && !is_finished(*answer)) co_return accepted(*answer);
+        auto ended = co_await follower_.follow(std::move(*answer), change.subject, change.waiting.limit);
+        if (!ended) co_return std::unexpected{std::move(ended.error())};
+        co_return co_await finish(std::move(change), std::move(*ended));
+    }
+    // Done within the request.
+    if (invocation_.format == Format::table || answer->empty())
+        co_return done_line(change.subject, change.done, *answer);
+    co_return render_one(*answer, change.view, invocation_.format, clock_.wall());
+}
+
+asio::awaitable<Session::Done> Session::finish(Change change, json::object operation) {
+    if (auto fault = fault_of(operation, change.subject, change.ends_cancelled))
+        co_return std::unexpected{std::move(*fault)};
+    const auto href = result_of(operation);
+    // A delete or a cancel leaves nothing to look at but the operation.
+    if (change.method == net::Method::del || change.ends_cancelled || !href) {
+        if (invocation_.format == Format::table) co_return done_line(change.subject, change.done, {});
+        co_return render_one(operation, View::operation, invocation_.format, clock_.wall());
+    }
+    auto resource = co_await agent_.get(*href);
+    if (!resource) {
+        // The change itself went well; whoever deleted or hid its result since has the last word.
+        resource.error().details.insert(resource.error().details.begin(),
+                                        fmt::format("{} {}, but can't be read", change.subject, change.done));
+        co_return std::unexpected{std::move(resource.error())};
+    }
+    if (invocation_.format == Format::table) co_return done_line(change.subject, change.done, *resource);
+    co_return render_one(*resource, change.view, invocation_.format, clock_.wall());
+}
+
+asio::awaitable<Session::Done> Session::perform(WaitForOperation action) {
+    auto operation = co_await agent_.get(fmt::format("/v1/operations/{}", net::percent_encode(action.id)));
+    if (!operation) co_return std::unexpected{std::move(operation.error())};
+    const auto subject = subject_of(*operation);
+    auto ended = co_await follower_.follow(std::move(*operation), subject, action.waiting.limit);
+    if (!ended) co_return std::unexpected{std::move(ended.error())};
+    if (auto fault = fault_of(*ended, subject, false)) co_return std::unexpected{std::move(*fault)};
+    if (invocation_.format == Format::table)
+        co_return fmt::format("{} of {} succeeded\n", printable(text_at(*ended, "kind")), printable(subject));
+    co_return render_one(*ended, View::operation, invocation_.format, clock_.wall());
+}
+
+}  // namespace ghost::cli

@@ -1,0 +1,53 @@
+// Carries an Invocation out.
+#pragma once
+
+#include "agent/cli/agent_client.hpp"
+#include "agent/cli/console.hpp"
+#include "agent/cli/follow.hpp"
+#include "agent/cli/invocation.hpp"
+#include "base/clock.hpp"
+#include "net/client.hpp"
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/json/object.hpp>
+
+#include <optional>
+#include <string>
+
+namespace ghost::cli {
+
+// Asks before what can't be taken back; to be called before a Session runs, since it waits for a person. The exit code
+// to end with, or nullopt to go on. With nobody to ask it refuses: a script says --yes.
+[[nodiscard]] std::optional<ExitCode> confirm(const Invocation& invocation, Console& console);
+
+class Session {
+public:
+    // All must outlive it.
+    Session(const Invocation& invocation, net::Client& client, base::Clock& clock, Console& console);
+
+    // Never throws for a failure: it says what went wrong on the console. Cancelling the coroutine is a person's
+    // Ctrl-C.
+    [[nodiscard]] boost::asio::awaitable<ExitCode> run();
+
+private:
+    using Done = Outcome<std::string>;  // what goes to standard output
+
+    [[nodiscard]] boost::asio::awaitable<Done> perform(ShowStatus);
+    [[nodiscard]] boost::asio::awaitable<Done> perform(ShowVersion);
+    [[nodiscard]] boost::asio::awaitable<Done> perform(ShowOne action);
+    [[nodiscard]] boost::asio::awaitable<Done> perform(ShowList action);
+    [[nodiscard]] boost::asio::awaitable<Done> perform(Change action);
+    [[nodiscard]] boost::asio::awaitable<Done> perform(WaitForOperation action);
+
+    [[nodiscard]] boost::asio::awaitable<Done> finish(Change change, boost::json::object operation);
+    [[nodiscard]] std::string accepted(const boost::json::object& operation) const;
+    [[nodiscard]] std::string document(const boost::json::object& value) const;
+
+    const Invocation& invocation_;
+    base::Clock& clock_;
+    Console& console_;
+    AgentClient agent_;
+    Follower follower_;
+};
+
+}  // namespace ghost::cli

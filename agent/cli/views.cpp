@@ -1,0 +1,214 @@
+#include "agent/cli/views.hpp"
+
+#include "agent/cli/json_access.hpp"
+#include "agent/cli/progress.hpp"
+#include "agent/cli/table.hpp"
+#include "agent/cli/text.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <map>
+#include <vector>
+
+namespace ghost::cli {
+namespace json = boost::json;
+namespace {
+
+std::string bytes_at(const json::object& from, std::string_view key) {
+    const auto number = number_at(from, key);
+    return number ? human_bytes(*number) : std::string{};
+}
+
+std::string age_at(const json::object& from, std::string_view key, base::Wall now) {
+    const auto time = text_at(from, key);
+    return time.empty() ? time : age(time, now);
+}
+
+std::string ago(const json::object& from, std::string_view key, base::Wall now) {
+    const auto time = text_at(from, key);
+    return time.empty() ? time : fmt::format("{} ({} ago)", time, age(time, now));
+}
+
+// "sha256:0123456789ab": enough to tell two apart.
+std::string short_digest(const std::string& digest) { return digest.substr(0, 19); }
+
+std::string target_of(const json::object& operation) {
+    const auto name = text_at(operation, "target", "name");
+    return name.empty() ? text_at(operation, "target", "id") : name;
+}
+
+std::string state_of(const json::object& operation) {
+    auto state = text_at(operation, "state");
+    if (bool_at(operation, "stalled") == true) state += " (stalled)";
+    return state;
+}
+
+std::string hypervisor(const json::object& agent) {
+    const auto& h = part(agent, "hypervisor");
+    std::vector<std::string> parts;
+    for (const auto& [key, name] : {std::pair{"libvirt_version", "libvirt"}, std::pair{"qemu_version", "QEMU"}})
+        if (const auto version = text_at(h, key); !version.empty())
+            parts.push_back(fmt::format("{} {}", name, version));
+    if (const auto uri = text_at(h, "uri"); !uri.empty()) parts.push_back(uri);
+    if (bool_at(h, "connected") == false) parts.emplace_back("not connected");
+    const auto kind = text_at(h, "kind");
+    const auto named = kind == "qemu" ? std::string{"qemu (no KVM: slow)"} : kind;
+    return parts.empty() ? named : fmt::format("{} ({})", named.empty() ? "?" : named, fmt::join(parts, ", "));
+}
+
+void add_checks(Page& page, const json::object& health, base::Wall now) {
+    for (const auto& member : part(health, "checks")) {
+        if (!member.value().is_object()) continue;
+        const auto& check = member.value().get_object();
+        const auto status = text_at(check, "status");
+        if (status == "up") continue;
+        auto line = status;
+        if (const auto since = text_at(check, "since"); !since.empty()) line += fmt::format(" for {}", age(since, now));
+        if (const auto reason = text_at(check, "reason"); !reason.empty()) line += fmt::format(": {}", reason);
+        page.add(fmt::format("  {}", printable(std::string_view{member.key()})), line);
+    }
+}
+
+std::string count_of(const json::array& vms) {
+    std::map<std::string, std::size_t> states;
+    for (const auto& vm : vms)
+        if (vm.is_object()) ++states[vm_state(vm.get_object())];
+    std::vector<std::string> parts;
+    parts.reserve(states.size());
+    for (const auto& [state, count] : states) parts.push_back(fmt::format("{} {}", count, state));
+    return parts.empty() ? "none" : fmt::format("{} ({})", vms.size(), fmt::join(parts, ", "));
+}
+
+struct Pool {
+    std::string_view key;
+    std::string_view name;
+    std::string (*show)(double);
+};
+constexpr Pool pools[] = {
+    {"cpus", "CPUs", human_number}, {"memory_mib", "Memory", human_mib}, {"disk_bytes", "Disk", human_bytes}};
+
+}  // namespace
+
+std::string image_table(const json::array& images, base::Wall now) {
+    if (images.empty()) return "No images.\n";
+    Table table{{"NAME", "STATE", "FORMAT", "SIZE", "VIRTUAL SIZE", "VERIFIED", "DIGEST", "VMS", "AGE"}};
+    for (const auto& item : images) {
+        if (!item.is_object()) continue;
+        const auto& image = item.get_object();
+        const auto* users = array_at(image, "used_by");
+        table.add({text_at(image, "name"), text_at(image, "state"), text_at(image, "format"),
+                   bytes_at(image, "size_bytes"), bytes_at(image, "virtual_size_bytes"), text_at(image, "verified"),
+                   short_digest(text_at(image, "digest")), users == nullptr ? "" : std::to_string(users->size()),
+                   age_at(image, "created_at", now)});
+    }
+    return table.text();
+}
+
+std::string image_page(const json::object& image, base::Wall now) {
+    Page page;
+    for (const auto& [label, key] :
+         {std::pair{"Name", "name"}, std::pair{"State", "state"}, std::pair{"Digest", "digest"},
+          std::pair{"Source", "source"}, std::pair{"Format", "format"}, std::pair{"Architecture", "architecture"}})
+        page.add(label, text_at(image, key));
+    page.add("Size", bytes_at(image, "size_bytes"));
+    page.add("Virtual size", bytes_at(image, "virtual_size_bytes"));
+    page.add("Verified", text_at(image, "verified"));
+    page.add("Created", ago(image, "created_at", now));
+    page.add("Last used", ago(image, "last_used_at", now));
+    if (const auto* users = array_at(image, "used_by")) {
+        std::vector<std::string> ids;
+        for (const auto& user : *users) ids.push_back(to_text(user));
+        page.add("Used by", ids.empty() ? "no VM" : fmt::format("{}", fmt::join(ids, ", ")));
+    }
+    return page.text();
+}
+
+std::string operation_table(const json::array& operations, base::Wall now) {
+    if (operations.empty()) return "No operations.\n";
+    Table table{{"ID", "KIND", "TARGET", "STATE", "PROGRESS", "BY", "AGE"}};
+    for (const auto& item : operations) {
+        if (!item.is_object()) continue;
+        const auto& operation = item.get_object();
+        table.add({text_at(operation, "id"), text_at(operation, "kind"), target_of(operation), state_of(operation),
+                   is_finished(operation) ? std::string{} : progress_text(operation),
+                   text_at(operation, "requested_by"), age_at(operation, "created_at", now)});
+    }
+    return table.text();
+}
+
+std::string operation_page(const json::object& operation, base::Wall now) {
+    Page page;
+    page.add("Id", text_at(operation, "id"));
+    page.add("Kind", text_at(operation, "kind"));
+    page.add("Target", fmt::format("{} {}", text_at(operation, "target", "type"), target_of(operation)));
+    page.add("State", state_of(operation));
+    if (!is_finished(operation)) {
+        page.add("Progress", progress_text(operation));
+        if (const auto can = bool_at(operation, "cancellable")) page.add("Cancellable", *can ? "yes" : "no");
+    }
+    if (const auto& error = part(operation, "error"); !error.empty()) {
+        const auto detail = text_at(error, "detail");
+        page.add("Error",
+                 detail.empty() ? text_at(error, "code") : fmt::format("{} ({})", detail, text_at(error, "code")));
+        if (const auto* faults = array_at(error, "errors"))
+            for (const auto& fault : *faults)
+                if (fault.is_object())
+                    page.add("  fault", fmt::format("{}: {}", text_at(fault.get_object(), "pointer"),
+                                                    text_at(fault.get_object(), "detail")));
+    }
+    page.add("Result", text_at(operation, "result", "href"));
+    page.add("Requested by", text_at(operation, "requested_by"));
+    page.add("Request id", text_at(operation, "request_id"));
+    page.add("Created", ago(operation, "created_at", now));
+    page.add("Started", ago(operation, "started_at", now));
+    page.add("Finished", ago(operation, "finished_at", now));
+    return page.text();
+}
+
+std::string resources_table(const json::object& resources) {
+    Table table{{"RESOURCE", "TOTAL", "RESERVED", "ALLOCATED", "FREE"}};
+    for (const auto& [key, name, show] : pools) {
+        const auto& pool = part(resources, key);
+        std::vector<std::string> row{std::string{name}};
+        for (const auto* column : {"total", "reserved", "allocated", "free"}) {
+            const auto number = number_at(pool, column);
+            row.push_back(number ? show(*number) : std::string{});
+        }
+        table.add(std::move(row));
+    }
+    return table.text();
+}
+
+std::string status_page(const json::object& agent, const json::object& health, const json::object& resources,
+                        const json::array& vms, base::Wall now) {
+    Page page;
+    page.add("Agent", fmt::format("{}, version {}", text_at(agent, "name"), text_at(agent, "version")));
+    page.add("Id", text_at(agent, "agent_id"));
+    page.add("Up", age_at(agent, "started_at", now));
+    page.add("Hypervisor", hypervisor(agent));
+    page.add("Ghost Core", text_at(agent, "core", "state"));
+    page.add("Health", text_at(health, "status"));
+    add_checks(page, health, now);
+    page.add("VMs", count_of(vms));
+    for (const auto& [key, name, show] : pools) {
+        const auto free = number_at(part(resources, key), "free");
+        const auto total = number_at(part(resources, key), "total");
+        if (!free || !total) continue;
+        // A CPU serves several vCPUs: more may be free than there are CPUs.
+        const auto* const words = key == "cpus" ? "{} vCPUs free on {}" : "{} free of {}";
+        page.add(std::string{name}, fmt::format(fmt::runtime(words), show(*free), show(*total)));
+    }
+    return page.text();
+}
+
+std::string version_page(const json::object& agent) {
+    Page page;
+    page.add("ghostctl", GHOST_VERSION);
+    page.add("ghost-agent", text_at(agent, "version"));
+    page.add("libvirt", text_at(agent, "hypervisor", "libvirt_version"));
+    page.add("QEMU", text_at(agent, "hypervisor", "qemu_version"));
+    return page.text();
+}
+
+}  // namespace ghost::cli

@@ -1,0 +1,38 @@
+// What people see of each resource: tables for lists, pages for one. JSON in,
+// text out; unknown or missing members show as "-" or not at all.
+#pragma once
+
+#include "base/clock.hpp"
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+
+#include <string>
+#include <string_view>
+
+namespace ghost::cli {
+
+[[nodiscard]] std::string vm_table(const boost::json::array& vms, base::Wall now);
+[[nodiscard]] std::string vm_page(const boost::json::object& vm, base::Wall now);
+// "running", "provisioning", "off (unmanaged)": phase and power in one word or two.
+[[nodiscard]] std::string vm_state(const boost::json::object& vm);
+
+[[nodiscard]] std::string image_table(const boost::json::array& images, base::Wall now);
+[[nodiscard]] std::string image_page(const boost::json::object& image, base::Wall now);
+
+[[nodiscard]] std::string operation_table(const boost::json::array& operations, base::Wall now);
+[[nodiscard]] std::string operation_page(const boost::json::object& operation, base::Wall now);
+
+[[nodiscard]] std::string resources_table(const boost::json::object& resources);
+
+// `agent` is GET /v1, `health` GET /health, `resources` GET /v1/resources.
+[[nodiscard]] std::string status_page(const boost::json::object& agent, const boost::json::object& health,
+                                      const boost::json::object& resources, const boost::json::array& vms,
+                                      base::Wall now);
+[[nodiscard]] std::string version_page(const boost::json::object& agent);
+
+// One line about a change that succeeded: "VM web started: running at 192.168.122.10".
+[[nodiscard]] std::string done_line(std::string_view subject, std::string_view done,
+                                    const boost::json::object& resource);
+
+}  // namespace ghost::cli

@@ -1,0 +1,154 @@
+#include "agent/cli/commands.hpp"
+#include "agent/cli/text.hpp"
+
+#include <CLI/CLI.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
+#include <fmt/format.h>
+
+#include <memory>
+#include <vector>
+
+namespace ghost::cli {
+namespace {
+
+struct Verb {
+    const char* name;
+    const char* done;
+    const char* help;
+};
+constexpr Verb plain_verbs[] = {
+    {"start", "started", "Switch it on"},
+    {"pause", "paused", "Freeze it; it stays in memory"},
+    {"resume", "resumed", "Let a paused one go on"},
+    {"suspend", "suspended", "Save its memory to disk and switch it off"},
+    {"reset", "reset", "Press its reset button: the guest isn't asked"},
+};
+
+// What the options of one command are read into; kept alive by its callback.
+struct VmWords {
+    std::string name;
+    Waiting waiting;
+    bool force = false;
+    std::string grace;
+    bool yes = false;
+};
+
+Change change_of(const VmWords& words, std::string_view verb, std::string_view done) {
+    Change change;
+    change.target = target_of("vms", words.name) + (verb.empty() ? "" : fmt::format("/{}", verb));
+    change.view = View::vm;
+    change.subject = fmt::format("VM {}", words.name);
+    change.done = done;
+    change.waiting = words.waiting;
+    return change;
+}
+
+CLI::App& add_vm_command(CLI::App& vm, const char* name, const char* help, VmWords& words) {
+    auto& command = *vm.add_subcommand(name, help);
+    command.add_option("name", words.name, "Name or id of the VM")->required()->type_name("NAME");
+    return command;
+}
+
+void add_verb(CLI::App& vm, Grammar grammar, const Verb& verb) {
+    auto words = std::make_shared<VmWords>();
+    auto& command = add_vm_command(vm, verb.name, verb.help, *words);
+    add_waiting(command, words->waiting);
+    command.final_callback(
+        [words, grammar, verb] { grammar.invocation.action = change_of(*words, verb.name, verb.done); });
+}
+
+constexpr Verb stopping_verbs[] = {
+    {"stop", "stopped", "Ask the guest to shut down; power it off when it hasn't in time"},
+    {"restart", "restarted", "Stop it, as stop does, and start it again"},
+};
+
+void add_stopping_verb(CLI::App& vm, Grammar grammar, const Verb& verb) {
+    auto words = std::make_shared<VmWords>();
+    auto& command = add_vm_command(vm, verb.name, verb.help, *words);
+    command.add_flag("-f,--force", words->force, "Power off at once");
+    command.add_option("--grace", words->grace, "How long the guest has to shut down [30s]")->type_name("TIME");
+    add_waiting(command, words->waiting);
+    command.final_callback([words, grammar, verb] {
+        boost::json::object body;
+        if (words->force) body["force"] = true;
+        if (!words->grace.empty()) {
+            const auto grace = parse_duration(words->grace);
+            if (!grace)
+                usage_fault(fmt::format("--grace '{}': expected a time like 30s or 5m", printable(words->grace)));
+            body["timeout_s"] = grace->count();
+        }
+        auto change = change_of(*words, verb.name, verb.done);
+        if (!body.empty()) change.body = boost::json::serialize(body);
+        grammar.invocation.action = std::move(change);
+    });
+}
+
+void add_delete(CLI::App& vm, Grammar grammar) {
+    auto words = std::make_shared<VmWords>();
+    auto& command = add_vm_command(vm, "delete", "Power it off and delete it with its disks", *words);
+    command.add_flag("-y,--yes", words->yes, "Don't ask");
+    add_waiting(command, words->waiting);
+    command.footer(
+        "On a terminal it asks first. Without one there is nobody to ask: then it deletes only with --yes\n"
+        "and otherwise ends with status 2, nothing done.");
+    command.final_callback([words, grammar] {
+        auto change = change_of(*words, "", "deleted");
+        change.method = net::Method::del;
+        if (!words->yes) change.question = fmt::format("Delete VM {} and its disks?", words->name);
+        grammar.invocation.action = std::move(change);
+    });
+}
+
+void add_list(CLI::App& vm, Grammar grammar) {
+    struct Filters {
+        std::vector<std::string> labels;
+        std::string power;
+        std::string owner;
+        std::string name;
+        bool managed = true;
+    };
+    auto filters = std::make_shared<Filters>();
+    auto& command = *vm.add_subcommand("list", "All VMs, or those that fit every filter");
+    command.add_option("-l,--label", filters->labels, "With this label; may be repeated")
+        ->type_name("KEY=VALUE")
+        ->allow_extra_args(false);
+    command.add_option("--power", filters->power, "running, off, paused, suspended, crashed or unknown")
+        ->type_name("STATE")
+        ->check(CLI::IsMember({"running", "off", "paused", "suspended", "crashed", "unknown"}));
+    command.add_option("--owner", filters->owner, "Of this owner")->type_name("OWNER");
+    command.add_option("--name", filters->name, "Of this name")->type_name("NAME");
+    auto* managed =
+        command.add_flag("--managed,!--unmanaged", filters->managed, "Only VMs the agent manages, or only others");
+    command.final_callback([filters, managed, grammar] {
+        std::string target = "/v1/vms";
+        for (const auto& label : filters->labels) {
+            if (label.find('=') == std::string::npos || label.starts_with('='))
+                usage_fault(fmt::format("--label '{}': expected KEY=VALUE", printable(label)));
+            add_filter(target, "label", label);
+        }
+        for (const auto& [key, value] :
+             {std::pair{"power", filters->power}, std::pair{"owner", filters->owner}, std::pair{"name", filters->name}})
+            if (!value.empty()) add_filter(target, key, value);
+        if (managed->count() > 0) add_filter(target, "managed", filters->managed ? "true" : "false");
+        grammar.invocation.action = ShowList{std::move(target), View::vm};
+    });
+}
+
+}  // namespace
+
+void add_vm_commands(CLI::App& app, Grammar grammar) {
+    auto& vm = *app.add_subcommand("vm", "Virtual machines");
+    vm.require_subcommand(1);
+    add_list(vm, grammar);
+    add_vm_create(vm, grammar);
+    auto words = std::make_shared<VmWords>();
+    auto& status = add_vm_command(vm, "status", "One VM: what was asked for and what is", *words);
+    status.final_callback(
+        [words, grammar] { grammar.invocation.action = ShowOne{target_of("vms", words->name), View::vm}; });
+    for (const auto& verb : stopping_verbs) add_stopping_verb(vm, grammar, verb);
+    for (const auto& verb : plain_verbs) add_verb(vm, grammar, verb);
+    add_delete(vm, grammar);
+}
+
+}  // namespace ghost::cli

@@ -1,0 +1,188 @@
+#include "agent/cli/commands.hpp"
+#include "agent/cli/text.hpp"
+
+#include <CLI/CLI.hpp>
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
+#include <fmt/format.h>
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace ghost::cli {
+namespace json = boost::json;
+namespace {
+
+struct CreateWords {
+    std::string name;
+    std::string image;
+    std::optional<std::int64_t> vcpus;  // signed: CLI11 reads "-1" as a huge unsigned number
+    std::string ram;
+    std::optional<std::int64_t> memory_mib;
+    std::string disk;
+    std::vector<std::string> extra_disks;
+    std::vector<std::string> networks;
+    std::vector<std::string> ssh_keys;
+    std::string user;
+    std::string hostname;
+    std::string user_data;
+    std::vector<std::string> labels;
+    std::string owner;
+    bool is_protected = false;
+    bool no_start = false;
+    std::string wait_for;
+    Waiting waiting;
+};
+
+// "key=value" of option `option`; the key isn't empty.
+std::pair<std::string, std::string> split(std::string_view option, const std::string& text, std::string_view form) {
+    const auto equals = text.find('=');
+    if (equals == std::string::npos || equals == 0)
+        usage_fault(fmt::format("{} '{}': expected {}", option, printable(text), form));
+    return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+std::uint64_t gib(std::string_view option, const std::string& text) {
+    const auto size = parse_gib(text);
+    if (!size)
+        usage_fault(fmt::format("{} '{}': expected a whole number of GiB, like 50 or 1T", option, printable(text)));
+    return *size;
+}
+
+std::string content_of(std::string_view option, const std::string& path, const Surroundings& surroundings) {
+    auto content = surroundings.read_file(path);
+    if (!content) usage_fault(fmt::format("{}: {}", option, content.error().detail));
+    return std::move(*content);
+}
+
+// A key as it stands, or all keys of a file: one a line, comments and blank lines left out.
+void add_ssh_keys(const std::string& given, const Surroundings& surroundings, json::array& keys) {
+    const bool is_text =
+        given.contains(' ') && (given.starts_with("ssh-") || given.starts_with("ecdsa-") || given.starts_with("sk-"));
+    const auto text = is_text ? given : content_of("--ssh-key", given, surroundings);
+    if (text.contains("PRIVATE KEY"))
+        usage_fault(fmt::format("--ssh-key {}: that is a private key; give the public one (.pub)", printable(given)));
+    const auto before = keys.size();
+    for (std::string_view rest = text; !rest.empty();) {
+        const auto end = rest.find('\n');
+        auto line = rest.substr(0, end);
+        rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+        while (!line.empty() && std::string_view{" \t\r"}.contains(line.back())) line.remove_suffix(1);
+        while (!line.empty() && std::string_view{" \t"}.contains(line.front())) line.remove_prefix(1);
+        if (!line.empty() && line.front() != '#') keys.emplace_back(line);
+    }
+    if (keys.size() == before) usage_fault(fmt::format("--ssh-key {}: no key in it", printable(given)));
+}
+
+json::object cloud_init_of(const CreateWords& words, const Surroundings& surroundings) {
+    json::object out;
+    if (!words.hostname.empty()) out["hostname"] = words.hostname;
+    if (!words.user.empty()) out["user"] = words.user;
+    if (!words.ssh_keys.empty()) {
+        json::array keys;
+        for (const auto& key : words.ssh_keys) add_ssh_keys(key, surroundings, keys);
+        out["ssh_authorized_keys"] = std::move(keys);
+    }
+    if (!words.user_data.empty()) out["user_data"] = content_of("--user-data", words.user_data, surroundings);
+    return out;
+}
+
+json::object spec_of(const CreateWords& words, const Surroundings& surroundings) {
+    json::object spec{{"image", words.image}};
+    if (words.vcpus) spec["vcpus"] = *words.vcpus;
+    if (!words.ram.empty()) {
+        const auto mib = parse_mib(words.ram);
+        if (!mib)
+            usage_fault(fmt::format("--ram '{}': expected GiB, like 4 or 0.5, or a size like 512M, in whole MiB",
+                                    printable(words.ram)));
+        spec["memory_mib"] = *mib;
+    }
+    if (words.memory_mib) spec["memory_mib"] = *words.memory_mib;
+    if (!words.disk.empty()) spec["disk_gib"] = gib("--disk", words.disk);
+    if (words.no_start) spec["power"] = "off";
+    if (words.is_protected) spec["protected"] = true;
+    if (auto settings = cloud_init_of(words, surroundings); !settings.empty()) spec["cloud_init"] = std::move(settings);
+    json::object disks;
+    for (const auto& text : words.extra_disks) {
+        const auto [name, size] = split("--extra-disk", text, "NAME=GIB");
+        if (disks.contains(name)) usage_fault(fmt::format("--extra-disk: '{}' is there twice", printable(name)));
+        disks[name] = json::object{{"size_gib", gib("--extra-disk", size)}};
+    }
+    if (!disks.empty()) spec["disks"] = std::move(disks);
+    json::object nics;
+    for (const auto& network : words.networks)
+        nics[fmt::format("eth{}", nics.size())] = json::object{{"network", network}};
+    if (!nics.empty()) spec["nics"] = std::move(nics);
+    return spec;
+}
+
+std::string body_of(const CreateWords& words, const Surroundings& surroundings) {
+    json::object body{{"name", words.name}};
+    if (!words.owner.empty()) body["owner"] = words.owner;
+    json::object labels;
+    for (const auto& text : words.labels) {
+        const auto [key, value] = split("--label", text, "KEY=VALUE");
+        labels[key] = value;
+    }
+    if (!labels.empty()) body["labels"] = std::move(labels);
+    body["spec"] = spec_of(words, surroundings);
+    if (!words.wait_for.empty()) body["wait_for"] = words.wait_for;
+    auto text = json::serialize(body);
+    if (text.size() > largest_file) usage_fault("all of it together is larger than 1 MiB");
+    return text;
+}
+
+}  // namespace
+
+void add_vm_create(CLI::App& vm, Grammar grammar) {
+    auto words = std::make_shared<CreateWords>();
+    auto& command = *vm.add_subcommand("create", "Make a VM from an image and start it");
+    const auto many = [&command](const char* names, std::vector<std::string>& into, const char* help,
+                                 const char* type) {
+        command.add_option(names, into, help)->type_name(type)->allow_extra_args(false);
+    };
+    const auto positive = CLI::Range(std::int64_t{1}, std::int64_t{1} << 40, "POSITIVE");
+    command.add_option("name,--name", words->name, "Its name")->required()->type_name("NAME");
+    command.add_option("--template,--image", words->image, "The image it starts from ('ghostctl image list')")
+        ->required()
+        ->type_name("IMAGE");
+    command.add_option("--vcpu,--vcpus", words->vcpus, "Virtual CPUs [the agent's default]")
+        ->type_name("N")
+        ->check(positive);
+    auto* ram = command.add_option("--ram", words->ram, "Memory in GiB, or a size like 512M")->type_name("GIB");
+    command.add_option("--memory-mib", words->memory_mib, "Memory in MiB")
+        ->type_name("MIB")
+        ->check(positive)
+        ->excludes(ram);
+    command.add_option("--disk", words->disk, "Size of its root disk in GiB")->type_name("GIB");
+    many("--extra-disk", words->extra_disks, "Another, empty disk; may be repeated", "NAME=GIB");
+    many("--network", words->networks, "libvirt network of eth0; repeated: of eth1 and so on", "NETWORK");
+    many("--ssh-key", words->ssh_keys, "A public key, or a file with some; may be repeated", "FILE|TEXT");
+    command.add_option("--user", words->user, "The user who gets the keys")->type_name("USER");
+    command.add_option("--hostname", words->hostname, "The guest's host name [the VM's name]")->type_name("HOST");
+    command.add_option("--user-data", words->user_data, "File with cloud-init user data")->type_name("FILE");
+    many("-l,--label", words->labels, "A label; may be repeated", "KEY=VALUE");
+    command.add_option("--owner", words->owner, "Whose it is")->type_name("OWNER");
+    command.add_flag("--protected", words->is_protected, "Refuse to delete it until that is taken back");
+    auto* no_start = command.add_flag("--no-start", words->no_start, "Make it, but leave it off");
+    command.add_option("--wait-for", words->wait_for, "Done when it is 'running' (the default), or has an 'address'")
+        ->type_name("WHEN")
+        ->check(CLI::IsMember({"running", "address"}))
+        ->excludes(no_start);
+    add_waiting(command, words->waiting);
+    command.final_callback([words, grammar] {
+        if (words->name.empty()) usage_fault("a name can't be empty");
+        Change change;
+        change.target = "/v1/vms";
+        change.body = body_of(*words, grammar.surroundings);
+        change.view = View::vm;
+        change.subject = fmt::format("VM {}", words->name);
+        change.done = "created";
+        change.waiting = words->waiting;
+        grammar.invocation.action = std::move(change);
+    });
+}
+
+}  // namespace ghost::cli

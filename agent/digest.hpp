@@ -1,0 +1,11 @@
+// Digests of short texts held in memory.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace ghost::agent {
+
+[[nodiscard]] std::string sha256_hex(std::string_view text);  // 64 hex digits
+
+}  // namespace ghost::agent

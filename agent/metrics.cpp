@@ -1,0 +1,124 @@
+#include "agent/metrics.hpp"
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <cctype>
+
+namespace ghost::agent {
+namespace {
+
+using prometheus::BuildCounter;
+using prometheus::BuildGauge;
+using prometheus::BuildHistogram;
+
+const prometheus::Histogram::BucketBoundaries request_buckets{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+                                                              0.1,    0.25,  0.5,    1,     2.5,  10,    60};
+const prometheus::Histogram::BucketBoundaries lag_buckets{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
+                                                          0.01,   0.025,   0.05,   0.1,   0.5,    1};
+
+}  // namespace
+
+struct Metrics::Families {
+    prometheus::Registry registry;
+    prometheus::Family<prometheus::Gauge>& info =
+        BuildGauge().Name("ghost_agent_info").Help("Constant 1, labelled with the version.").Register(registry);
+    prometheus::Counter& created =
+        BuildCounter().Name("ghost_agent_vms_created_total").Help("VMs created.").Register(registry).Add({});
+    prometheus::Counter& deleted =
+        BuildCounter().Name("ghost_agent_vms_deleted_total").Help("VMs deleted.").Register(registry).Add({});
+    prometheus::Gauge& running = BuildGauge()
+                                     .Name("ghost_agent_vms_running")
+                                     .Help("VMs that run now, paused ones too.")
+                                     .Register(registry)
+                                     .Add({});
+    prometheus::Gauge& managed =
+        BuildGauge().Name("ghost_agent_vms_managed").Help("VMs that this agent manages.").Register(registry).Add({});
+    prometheus::Family<prometheus::Counter>& operations = BuildCounter()
+                                                              .Name("ghost_agent_operations_total")
+                                                              .Help("Operations ended, by kind and outcome.")
+                                                              .Register(registry);
+    prometheus::Gauge& unfinished =
+        BuildGauge().Name("ghost_agent_operations_unfinished").Help("Operations under way.").Register(registry).Add({});
+    prometheus::Family<prometheus::Counter>& requests = BuildCounter()
+                                                            .Name("ghost_agent_http_requests_total")
+                                                            .Help("Requests answered, by method, route and status.")
+                                                            .Register(registry);
+    prometheus::Family<prometheus::Histogram>& latency = BuildHistogram()
+                                                             .Name("ghost_agent_http_request_duration_seconds")
+                                                             .Help("Time to answer, by method and route.")
+                                                             .Register(registry);
+    prometheus::Gauge& connections =
+        BuildGauge().Name("ghost_agent_http_connections").Help("Open connections.").Register(registry).Add({});
+    prometheus::Histogram& lag = BuildHistogram()
+                                     .Name("ghost_agent_loop_lag_seconds")
+                                     .Help("How late the event loop ran a timer.")
+                                     .Register(registry)
+                                     .Add({}, lag_buckets);
+    prometheus::Gauge& connected = BuildGauge()
+                                       .Name("ghost_agent_hypervisor_connected")
+                                       .Help("1 while the hypervisor is connected.")
+                                       .Register(registry)
+                                       .Add({});
+    prometheus::Gauge& dropped = BuildGauge()
+                                     .Name("ghost_agent_log_records_dropped")
+                                     .Help("Log records lost since the start because the queue was full.")
+                                     .Register(registry)
+                                     .Add({});
+    prometheus::Family<prometheus::Gauge>& lanes =
+        BuildGauge().Name("ghost_agent_lanes").Help("Hypervisor lanes, by class and state.").Register(registry);
+    prometheus::Family<prometheus::Gauge>& lane_queue = BuildGauge()
+                                                            .Name("ghost_agent_lane_queue_length")
+                                                            .Help("Calls that wait for a lane, by class.")
+                                                            .Register(registry);
+    prometheus::Family<prometheus::Gauge>& breaker = BuildGauge()
+                                                         .Name("ghost_agent_lane_breaker_open")
+                                                         .Help("1 while every lane of the class is overdue.")
+                                                         .Register(registry);
+};
+
+Metrics::Metrics(const std::string& version) : families_(std::make_unique<Families>()) {
+    families_->info.Add({{"version", version}}).Set(1);
+}
+Metrics::~Metrics() = default;
+
+void Metrics::vm_created() { families_->created.Increment(); }
+void Metrics::vm_deleted() { families_->deleted.Increment(); }
+
+void Metrics::operation_ended(const Operation& operation) {
+    families_->operations.Add({{"kind", operation.kind}, {"outcome", std::string{name_of(operation.state)}}})
+        .Increment();
+}
+
+void Metrics::request(net::Method method, std::string_view route, unsigned status, std::chrono::duration<double> took) {
+    std::string verb{net::name_of(method)};
+    const std::string path{route};
+    families_->requests.Add({{"method", verb}, {"route", path}, {"code", std::to_string(status)}}).Increment();
+    families_->latency.Add({{"method", std::move(verb)}, {"route", path}}, request_buckets).Observe(took.count());
+}
+
+void Metrics::loop_lag(std::chrono::duration<double> lag) { families_->lag.Observe(lag.count()); }
+
+std::string Metrics::expose(const Now& now) {
+    auto& f = *families_;
+    f.running.Set(static_cast<double>(now.vms_running));
+    f.managed.Set(static_cast<double>(now.vms_managed));
+    f.unfinished.Set(static_cast<double>(now.operations_unfinished));
+    f.connections.Set(static_cast<double>(now.connections));
+    f.connected.Set(now.hypervisor_connected ? 1 : 0);
+    f.dropped.Set(static_cast<double>(now.log_records_dropped));
+    for (const auto& lane : now.lanes) {
+        f.lanes.Add({{"class", lane.name}, {"state", "all"}}).Set(static_cast<double>(lane.lanes));
+        f.lanes.Add({{"class", lane.name}, {"state", "busy"}}).Set(static_cast<double>(lane.busy));
+        f.lanes.Add({{"class", lane.name}, {"state", "overdue"}}).Set(static_cast<double>(lane.overdue));
+        f.lanes.Add({{"class", lane.name}, {"state", "replaced"}}).Set(static_cast<double>(lane.replaced));
+        f.lane_queue.Add({{"class", lane.name}}).Set(static_cast<double>(lane.queued));
+        f.breaker.Add({{"class", lane.name}}).Set(lane.breaker_open ? 1 : 0);
+    }
+    return prometheus::TextSerializer{}.Serialize(f.registry.Collect());
+}
+
+}  // namespace ghost::agent

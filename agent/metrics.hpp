@@ -1,0 +1,46 @@
+// The figures Prometheus reads.
+#pragma once
+
+#include "agent/operations/operation.hpp"
+#include "net/http.hpp"
+#include "virt/hypervisor.hpp"
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace ghost::agent {
+
+class Metrics {
+public:
+    explicit Metrics(const std::string& version);
+    ~Metrics();
+    Metrics(const Metrics&) = delete;
+    Metrics& operator=(const Metrics&) = delete;
+
+    void vm_created();
+    void vm_deleted();
+    void operation_ended(const Operation& operation);
+    void request(net::Method method, std::string_view route, unsigned status, std::chrono::duration<double> took);
+    void loop_lag(std::chrono::duration<double> lag);
+
+    // Gauges that are set when somebody reads.
+    struct Now {
+        std::size_t vms_running = 0;
+        std::size_t vms_managed = 0;
+        std::size_t operations_unfinished = 0;
+        std::size_t connections = 0;
+        bool hypervisor_connected = false;
+        std::uint64_t log_records_dropped = 0;
+        std::vector<virt::LaneStats> lanes;
+    };
+    // The text exposition format.
+    [[nodiscard]] std::string expose(const Now& now);
+
+private:
+    struct Families;
+    std::unique_ptr<Families> families_;
+};
+
+}  // namespace ghost::agent

@@ -1,0 +1,60 @@
+// An operation: one change somebody asked for, from its acceptance to its end.
+#pragma once
+
+#include "base/clock.hpp"
+#include "base/context.hpp"
+#include "base/error.hpp"
+
+#include <boost/json/object.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace ghost::agent {
+
+enum class OperationState : std::uint8_t { pending, running, succeeded, failed, cancelled };
+[[nodiscard]] std::string_view name_of(OperationState state) noexcept;
+[[nodiscard]] constexpr bool is_terminal(OperationState state) noexcept {
+    return state == OperationState::succeeded || state == OperationState::failed || state == OperationState::cancelled;
+}
+
+struct Progress {
+    std::string phase;        // "image", "disk", "start", ...
+    std::uint64_t done = 0;   // of `total`, in `unit`
+    std::uint64_t total = 0;  // 0: not known
+    std::string unit;         // "steps" | "bytes"
+    double rate = 0;          // units a second, 0: not known
+};
+
+struct OperationTarget {
+    std::string type;  // "vm" | "image"
+    std::string id;
+    std::string name;
+};
+
+struct Operation {
+    std::string id;
+    std::string kind;  // "vm.create", "image.add", ...
+    OperationTarget target;
+    OperationState state = OperationState::pending;
+    bool stalled = false;
+    bool cancellable = false;
+    bool exclusive = true;  // false: passed beside another of its target (a forced stop); not shown
+    Progress progress;
+    std::optional<base::Error> error;
+    std::string result_href;  // set when it succeeded and there is something to look at
+    std::string request_id;
+    std::string traceparent;  // of the request; empty on operations of versions that didn't keep it
+    std::string requested_by;
+    base::Wall created_at;
+    std::optional<base::Wall> started_at;
+    std::optional<base::Wall> finished_at;
+    boost::json::object plan;  // what recovery after a crash needs to resume or undo; not shown
+};
+
+// As it is journalled, and back. A damaged document is io_error.
+[[nodiscard]] std::string to_document(const Operation& operation);
+[[nodiscard]] base::Result<Operation> operation_from_document(std::string_view document);
+
+}  // namespace ghost::agent

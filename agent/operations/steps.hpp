@@ -1,0 +1,35 @@
+// Steps with an undo each: all of them, or nothing.
+#pragma once
+
+#include "agent/operations/operation_service.hpp"
+#include "base/error.hpp"
+#include "base/log.hpp"
+
+#include <boost/asio/awaitable.hpp>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace ghost::agent {
+
+// `run` may fail half done; `undo` must cope with a step that did nothing, part or all, and may run twice.
+struct Step {
+    using Action = std::function<boost::asio::awaitable<base::Result<void>>()>;
+    std::string name;  // the operation's phase while it runs
+    Action run;
+    Action undo;  // empty: nothing to take back
+};
+
+// Runs the steps in order. On a failure, or a cancel of the operation, undoes the failing step and all before it, in
+// reverse, and returns the failure. A step that can't be undone after a few tries ends that: what the steps before it
+// made stays, for the rest may stand on it, and all of it is named in the failure's facts ("left_behind").
+// When the agent stops meanwhile nothing is undone: Errc::interrupted, and recovery at the next start does it.
+[[nodiscard]] boost::asio::awaitable<base::Result<void>> run_steps(OperationControl& control, base::Clock& clock,
+                                                                   base::Log& log, std::vector<Step> steps);
+
+// Only the undos, in reverse: what recovery does after a crash.
+[[nodiscard]] boost::asio::awaitable<base::Result<void>> undo_steps(OperationControl& control, base::Clock& clock,
+                                                                    base::Log& log, const std::vector<Step>& steps);
+
+}  // namespace ghost::agent

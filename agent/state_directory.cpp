@@ -1,0 +1,81 @@
+#include "agent/state_directory.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+namespace ghost::agent {
+namespace {
+
+base::Result<void> write_durably(const std::string& path, const std::string& text) {
+    const auto temporary = path + ".new";
+    const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) return base::fail(base::errno_error(errno, "cannot write " + temporary));
+    const auto written = ::write(fd, text.data(), text.size());
+    const bool good = written == static_cast<ssize_t>(text.size()) && ::fsync(fd) == 0;
+    const int why = good ? 0 : (written >= 0 && errno == 0 ? ENOSPC : errno);
+    ::close(fd);
+    if (!good) return base::fail(base::errno_error(why, "cannot write " + temporary));
+    if (::rename(temporary.c_str(), path.c_str()) != 0)
+        return base::fail(base::errno_error(errno, "cannot replace " + path));
+    const int dir = ::open(std::filesystem::path{path}.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir >= 0) {
+        ::fsync(dir);
+        ::close(dir);
+    }
+    return {};
+}
+
+}  // namespace
+
+base::Result<StateDirectory> StateDirectory::open(const std::string& path) {
+    std::error_code ec;
+    std::filesystem::create_directories(path, ec);
+    if (ec) return base::fail(base::Errc::io_error, "state_dir: cannot make " + path + ": " + ec.message());
+    if (::chmod(path.c_str(), 0711) != 0)
+        return base::fail(base::errno_error(errno, "state_dir: " + path + " is not ours to use"));
+    const auto lock_path = path + "/agent.lock";
+    const int lock = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (lock < 0) return base::fail(base::errno_error(errno, "state_dir: " + path + " is not writable"));
+    if (::flock(lock, LOCK_EX | LOCK_NB) != 0) {
+        const int why = errno;
+        ::close(lock);
+        if (why == EWOULDBLOCK)
+            return base::fail(base::Errc::io_error, "state_dir: another ghost-agent is using " + path);
+        return base::fail(base::errno_error(why, "state_dir: cannot lock " + lock_path));
+    }
+    return StateDirectory{path, lock};
+}
+
+StateDirectory::StateDirectory(StateDirectory&& other) noexcept
+    : path_(std::move(other.path_)), lock_(std::exchange(other.lock_, -1)) {}
+
+StateDirectory::~StateDirectory() {
+    if (lock_ >= 0) ::close(lock_);
+}
+
+base::Result<heartbeat::Identity> StateDirectory::next_identity(const base::Clock& clock, base::Random& random) const {
+    const auto path = path_ + "/identity.json";
+    std::string text;
+    if (std::filesystem::exists(path)) {
+        std::ifstream in{path};
+        std::ostringstream out;
+        out << in.rdbuf();
+        if (!in) return base::fail(base::Errc::io_error, "cannot read " + path);
+        text = std::move(out).str();
+    }
+    auto identity = heartbeat::next_identity(text, clock, random);
+    if (!identity) return base::fail(identity.error().code, path + ": " + identity.error().detail);
+    if (const auto written = write_durably(path, heartbeat::to_text(*identity)); !written)
+        return base::fail(written.error());
+    return identity;
+}
+
+}  // namespace ghost::agent

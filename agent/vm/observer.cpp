@@ -1,0 +1,274 @@
+#include "agent/vm/observer.hpp"
+
+#include "agent/vm/vm_document.hpp"
+
+#include <boost/asio/this_coro.hpp>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+namespace ghost::agent {
+namespace asio = boost::asio;
+namespace {
+
+constexpr std::chrono::seconds resync_pause{5};      // after a full reading that failed
+constexpr std::chrono::minutes address_patience{5};  // how long a VM without an address is asked after every 2 s
+
+}  // namespace
+
+Observer::Observer(asio::any_io_executor executor, virt::Hypervisor& hypervisor, VmIndex& index, base::Clock& clock,
+                   base::Log& log)
+    : hypervisor_(hypervisor),
+      index_(index),
+      clock_(clock),
+      log_(log),
+      refreshers_(executor, log),
+      synced_changed_(executor) {
+    index_.on_erased = [this](std::string_view id) { order_.deleted(id); };
+}
+
+asio::awaitable<void> Observer::follow_events() {
+    // The refreshers belong to this coroutine: they end with it.
+    co_await asio::this_coro::throw_if_cancelled(false);
+    while ((co_await asio::this_coro::cancellation_state).cancelled() == asio::cancellation_type::none) {
+        const auto event = co_await hypervisor_.next_event();
+        switch (event.kind) {
+            case virt::Event::Kind::link_up:
+            case virt::Event::Kind::overflow: co_await resync(); break;
+            case virt::Event::Kind::link_down: link_lost(); break;
+            case virt::Event::Kind::domain:
+                log_.debug("domain event", {{"vm", event.uuid}, {"event", event.what}});
+                want_refresh(event.uuid);
+                break;
+            case virt::Event::Kind::network:
+                log_.info("network event", {{"network", event.uuid}, {"event", event.what}});
+                break;
+        }
+    }
+    refreshers_.cancel();
+    co_await refreshers_.drain();
+}
+
+void Observer::link_lost() {
+    synced_ = false;
+    // What was seen stays, with the time it was seen: reads go on from memory.
+    synced_changed_.notify();
+}
+
+asio::awaitable<void> Observer::resync() {
+    while (hypervisor_.link().connected) {
+        const ReadingOrder::Reading reading{order_};
+        const auto domains = co_await hypervisor_.domains();
+        if (domains) {
+            std::set<std::string, std::less<>> seen;
+            for (const auto& domain : *domains) {
+                seen.insert(domain.uuid);
+                if (reading.accept(domain.uuid)) apply(domain);
+            }
+            std::vector<std::string> gone;
+            for (const auto& [id, vm] : index_.all())
+                if (!seen.contains(id)) gone.push_back(id);
+            for (const auto& id : gone)
+                if (reading.accept(id)) vanished(id);
+            if (on_sync) co_await on_sync();
+            synced_ = true;
+            synced_changed_.notify();
+            log_.info("read all domains", {{"domains", domains->size()}});
+            co_return;
+        }
+        // The caller's end; a pause would sleep through it.
+        if (domains.error().code == base::Errc::cancelled) co_return;
+        log_.warn("the domains can't be read; trying again", {{"error", domains.error().detail}});
+        if (!co_await clock_.sleep_for(resync_pause)) co_return;
+    }
+}
+
+void Observer::want_refresh(std::string id) {
+    pending_.insert(std::move(id));
+    if (refreshers_.size() < refreshes_at_once) refreshers_.spawn("refresh", refresh_pending());
+}
+
+asio::awaitable<void> Observer::refresh_pending() {
+    while (!pending_.empty()) {
+        auto id = std::move(pending_.extract(pending_.begin()).value());
+        co_await refresh(std::move(id));
+    }
+}
+
+asio::awaitable<void> Observer::refresh(std::string id) {
+    const ReadingOrder::Reading reading{order_};
+    const auto domain = co_await hypervisor_.domain(id);
+    if (!domain && domain.error().code != base::Errc::not_found) {
+        log_.debug("a domain can't be read", {{"vm", id}, {"error", domain.error().detail}});
+        co_return;
+    }
+    if (!reading.accept(id)) co_return;
+    if (domain)
+        apply(*domain);
+    else
+        vanished(id);
+}
+
+// A domain that is new to us, and null if it isn't to stay: ours if its record says so (the database was lost), other
+// people's otherwise.
+const Vm* Observer::take_up(const virt::DomainInfo& domain) {
+    if (domain.record) {
+        auto ours = vm_from_document(*domain.record);
+        if (ours && ours->id == domain.uuid && ours->name == domain.name && is_ours && is_ours(*ours)) {
+            if (is_gone && is_gone(*ours)) {
+                log_.warn("a domain turned up of a VM that is gone; it is taken away",
+                          {{"vm", domain.uuid}, {"name", domain.name}});
+                if (on_leftover) on_leftover(*ours);
+                return nullptr;
+            }
+            ours->phase = Phase::ready;
+            log_.warn("a VM of ours was missing in the database; it is known again by its domain",
+                      {{"vm", domain.uuid}, {"name", domain.name}});
+            index_.put(std::move(*ours));
+            const auto* vm = index_.find(domain.uuid);
+            if (on_recognised) on_recognised(*vm);
+            return vm;
+        }
+    }
+    auto found = vm_from_domain(domain);
+    found.created_at = clock_.wall();
+    index_.put(std::move(found));
+    return index_.find(domain.uuid);
+}
+
+void Observer::apply(const virt::DomainInfo& domain) {
+    const auto* vm = index_.find(domain.uuid);
+    if (vm == nullptr) {
+        vm = take_up(domain);
+        if (vm == nullptr) return;
+    } else if (!vm->managed) {
+        auto now = vm_from_domain(domain);
+        if (to_document(now) != to_document(*vm)) {
+            now.created_at = vm->created_at;
+            index_.put(std::move(now));
+        }
+    }
+    auto seen = vm->observed;
+    const bool ran = is_running(*vm);
+    seen.present = true;
+    seen.power = domain.power;
+    seen.power_reason = domain.power_reason;
+    seen.live_vcpus = domain.live_vcpus;
+    seen.live_memory_mib = domain.live_memory_mib;
+    seen.at = clock_.wall();
+    const bool runs = domain.power == virt::Power::running || domain.power == virt::Power::paused;
+    if (!runs) {
+        seen.addresses.clear();
+        seen.addresses_from.clear();
+        seen.running_since.reset();
+        seen.usage.reset();
+        sampled_.erase(domain.uuid);
+    } else if (domain.running_since) {
+        seen.running_since = domain.running_since;
+    } else if (!ran || !seen.running_since) {
+        seen.running_since = clock_.wall();
+    }
+    index_.observe(domain.uuid, std::move(seen));
+}
+
+void Observer::vanished(std::string_view id) {
+    const auto* vm = index_.find(id);
+    if (vm == nullptr) return;
+    sampled_.erase(std::string{id});
+    if (!vm->managed) {
+        index_.erase(id);
+        return;
+    }
+    Observed seen;
+    seen.power = vm->phase == Phase::ready ? virt::Power::unknown : virt::Power::off;
+    seen.at = clock_.wall();
+    index_.observe(id, std::move(seen));
+}
+
+asio::awaitable<void> Observer::sample_forever() {
+    auto next_full = clock_.now();
+    do {
+        if (!synced_) continue;
+        const auto now = clock_.now();
+        const bool full = now >= next_full;
+        if (full) {
+            next_full = now + sample_interval;
+            co_await sample_states();
+        }
+        std::vector<std::string> running;
+        for (const auto& [id, vm] : index_.all())
+            if (vm.observed.power == virt::Power::running) running.push_back(id);
+        for (auto& id : running) {
+            if (!synced_) break;
+            co_await sample_addresses(id);
+            if (full) co_await sample_usage(id);
+        }
+    } while (co_await clock_.sleep_for(address_interval));
+}
+
+asio::awaitable<void> Observer::sample_states() {
+    const auto states = co_await hypervisor_.states();
+    if (!states) {
+        log_.debug("the domains' states can't be sampled", {{"error", states.error().detail}});
+        co_return;
+    }
+    std::set<std::string, std::less<>> seen_ids;
+    for (const auto& state : *states) {
+        seen_ids.insert(state.uuid);
+        const auto* vm = index_.find(state.uuid);
+        // What the events told already needs no second look; what they missed is read in full.
+        if (vm == nullptr || !vm->observed.present || vm->observed.power != state.power) {
+            want_refresh(state.uuid);
+            continue;
+        }
+        auto seen = vm->observed;
+        seen.at = clock_.wall();
+        seen.power_reason = state.power_reason;
+        index_.observe(state.uuid, std::move(seen));
+    }
+    for (const auto& [id, vm] : index_.all())
+        if (vm.observed.present && !seen_ids.contains(id)) want_refresh(id);
+}
+
+asio::awaitable<void> Observer::sample_usage(std::string id) {
+    const auto usage = co_await hypervisor_.usage(id);
+    const auto* vm = index_.find(id);
+    if (!usage || vm == nullptr || !is_running(*vm)) co_return;
+    auto& last = sampled_[id];
+    auto seen = vm->observed;
+    VmUsage now{.cpu_percent = 0, .memory_mib = usage->memory_mib, .disk_bytes = usage->disk_bytes};
+    const auto span = std::chrono::duration<double, std::nano>(usage->taken - last.taken).count();
+    if (last.taken != base::Instant{} && span > 0 && usage->cpu_time_ns >= last.cpu_time_ns)
+        now.cpu_percent = 100.0 * static_cast<double>(usage->cpu_time_ns - last.cpu_time_ns) / span;
+    last.cpu_time_ns = usage->cpu_time_ns;
+    last.taken = usage->taken;
+    seen.usage = now;
+    index_.observe(id, std::move(seen));
+}
+
+asio::awaitable<void> Observer::sample_addresses(std::string id) {
+    const auto now = clock_.now();
+    auto& last = sampled_[id];
+    if (last.first_seen == base::Instant{}) last.first_seen = now;
+    const auto* vm = index_.find(id);
+    if (vm == nullptr) co_return;
+    const bool none = vm->observed.addresses.empty();
+    const bool eager = none && now - last.first_seen < address_patience;
+    const bool guest_due = now - last.asked_guest >= agent_interval;
+    if (!eager && !guest_due) co_return;
+    if (guest_due) last.asked_guest = now;
+    auto addresses = co_await hypervisor_.addresses(id, guest_due);
+    vm = index_.find(id);
+    if (!addresses || vm == nullptr || !is_running(*vm)) co_return;
+    std::set<std::string> all{addresses->leases.begin(), addresses->leases.end()};
+    all.insert(addresses->guest.begin(), addresses->guest.end());
+    // A guest that is busy rebooting answers nothing; what it had is kept until it is off or says otherwise.
+    if (all.empty()) co_return;
+    auto seen = vm->observed;
+    seen.addresses.assign(all.begin(), all.end());
+    seen.addresses_from = addresses->leases.empty() ? "guest_agent" : "dhcp_lease";
+    index_.observe(id, std::move(seen));
+}
+
+}  // namespace ghost::agent

@@ -1,0 +1,86 @@
+// Keeps the index true: reads everything at each (re)connection, single domains
+// on events, cheap states and dearer figures in the background.
+#pragma once
+
+#include "agent/vm/reading_order.hpp"
+#include "agent/vm/vm_index.hpp"
+#include "base/clock.hpp"
+#include "base/log.hpp"
+#include "base/notifier.hpp"
+#include "base/task_group.hpp"
+#include "virt/hypervisor.hpp"
+
+#include <boost/asio/awaitable.hpp>
+
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+
+namespace ghost::agent {
+
+class Observer {
+public:
+    Observer(boost::asio::any_io_executor executor, virt::Hypervisor& hypervisor, VmIndex& index, base::Clock& clock,
+             base::Log& log);
+
+    // Follows events until cancelled.
+    [[nodiscard]] boost::asio::awaitable<void> follow_events();
+    // States of all every few seconds, figures and addresses of each running VM, until cancelled.
+    [[nodiscard]] boost::asio::awaitable<void> sample_forever();
+
+    // Reads one domain now; for the end of an operation, so that its answer shows the truth.
+    [[nodiscard]] boost::asio::awaitable<void> refresh(std::string id);
+
+    // Everything was read at least once since the link last came up.
+    [[nodiscard]] bool synced() const noexcept { return synced_; }
+    // Whether a record found on a domain was written by this agent: another one may use the same hypervisor.
+    std::function<bool(const Vm&)> is_ours;
+    // Whether a VM of ours was deleted, or its create undone, before its domain came to be: libvirt carries a call of
+    // an agent that died to its end.
+    std::function<bool(const Vm&)> is_gone;
+    // Such a domain turned up: it is to be taken away.
+    std::function<void(const Vm&)> on_leftover;
+    // A domain carries our record and the database doesn't know it: it was taken up as the record says.
+    std::function<void(const Vm&)> on_recognised;
+    // Called after each full reading, before synced() turns true the first time; host objects are made sure of here.
+    std::function<boost::asio::awaitable<void>()> on_sync;
+    [[nodiscard]] base::Notifier& synced_changed() noexcept { return synced_changed_; }
+
+    static constexpr std::chrono::seconds sample_interval{10};
+    static constexpr std::chrono::seconds address_interval{2};  // while a running VM has none yet
+    static constexpr std::chrono::seconds agent_interval{30};   // between questions to a guest agent
+    static constexpr std::size_t refreshes_at_once = 2;
+
+private:
+    struct Sampled {  // of one running VM
+        std::uint64_t cpu_time_ns = 0;
+        base::Instant taken{};
+        base::Instant asked_guest{};
+        base::Instant first_seen{};
+    };
+
+    boost::asio::awaitable<void> resync();
+    boost::asio::awaitable<void> refresh_pending();
+    boost::asio::awaitable<void> sample_states();
+    boost::asio::awaitable<void> sample_usage(std::string id);
+    boost::asio::awaitable<void> sample_addresses(std::string id);
+    void want_refresh(std::string id);
+    void apply(const virt::DomainInfo& domain);
+    const Vm* take_up(const virt::DomainInfo& domain);
+    void vanished(std::string_view id);
+    void link_lost();
+
+    virt::Hypervisor& hypervisor_;
+    VmIndex& index_;
+    base::Clock& clock_;
+    base::Log& log_;
+    ReadingOrder order_;
+    base::TaskGroup refreshers_;
+    std::set<std::string> pending_;
+    std::map<std::string, Sampled> sampled_;
+    base::Notifier synced_changed_;
+    bool synced_ = false;
+};
+
+}  // namespace ghost::agent

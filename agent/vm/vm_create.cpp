@@ -1,0 +1,261 @@
+// Creating a VM: image -> disk -> seed -> define -> start -> (address), each
+// step with its undo.
+#include "agent/vm/cloud_init.hpp"
+#include "agent/vm/vm_service.hpp"
+#include "base/ids.hpp"
+#include "storage/seed_image.hpp"
+
+#include <fmt/format.h>
+
+#include <set>
+#include <utility>
+
+namespace ghost::agent {
+namespace asio = boost::asio;
+namespace {
+
+constexpr std::chrono::minutes address_limit{10};
+
+base::Error field_error(std::string pointer, std::string detail) {
+    base::Error error{base::Errc::validation_failed, fmt::format("{}: {}", pointer, detail)};
+    error.faults.push_back({std::move(pointer), std::move(detail)});
+    return error;
+}
+
+std::uint64_t gib_up(std::uint64_t bytes) { return (bytes + (1ULL << 30) - 1) >> 30; }
+
+}  // namespace
+
+base::Result<Vm> VmService::plan(const CreateVm& request) const {
+    const auto* image = p_.images.find(request.spec.image);
+    if (image == nullptr || image->state != ImageState::available)
+        return base::fail(
+            field_error("/spec/image", image == nullptr
+                                           ? fmt::format("there is no image named {}; add it first", request.spec.image)
+                                           : fmt::format("{} is not available yet", request.spec.image)));
+    Vm vm;
+    vm.id = base::make_uuid(p_.clock, p_.random);
+    vm.name = request.name;
+    vm.owner = request.owner;
+    vm.labels = request.labels;
+    vm.created_at = p_.clock.wall();
+    vm.spec = request.spec;
+    const auto least = gib_up(image->virtual_size);
+    if (vm.spec.disk_gib < least) {
+        if (request.disk_given)
+            return base::fail(
+                field_error("/spec/disk_gib", fmt::format("{} needs at least {} GiB", image->name, least)));
+        vm.spec.disk_gib = least;
+    }
+    vm.plan.installation = placement_.installation;
+    vm.plan.image_digest = image->digest;
+    vm.plan.image_format = image->format;
+    vm.plan.root_disk = fmt::format("{}/{}-root.qcow2", placement_.disks, vm.id);
+    vm.plan.root_gib = vm.spec.disk_gib;
+    for (const auto& [name, disk] : vm.spec.disks)
+        vm.plan.disks[name] = fmt::format("{}/{}-{}.qcow2", placement_.disks, vm.id, name);
+    vm.plan.seed = fmt::format("{}/{}-seed.iso", placement_.disks, vm.id);
+    vm.plan.console_log = fmt::format("{}/{}.log", placement_.consoles, vm.id);
+    for (const auto& [name, nic] : vm.spec.nics) vm.plan.macs[name] = base::make_mac(p_.random);
+    return vm;
+}
+
+VmService::Begun VmService::create(base::Context context, CreateVm request) {
+    if (const auto ready = ready_for_work(); !ready) co_return base::fail(ready.error());
+    if (placement_.disks.empty())
+        co_return base::fail(base::Errc::hypervisor_unavailable,
+                             "where disks go is not known: the storage pool is not there yet");
+    if (const auto* other = p_.index.find_ref(request.name)) {
+        base::Error taken{base::Errc::already_exists, fmt::format("there is a VM named {} already", request.name)};
+        taken.facts["id"] = other->id;
+        co_return base::fail(std::move(taken));
+    }
+    auto planned = plan(request);
+    if (!planned) co_return base::fail(planned.error());
+    const auto& spec = planned->spec;
+    const Demand demand{spec.power_on ? spec.vcpus : 0, spec.power_on ? spec.memory_mib : 0, disk_bytes_of(spec)};
+    if (const auto fits = p_.capacity.fits(demand); !fits) co_return base::fail(fits.error());
+    if (!spec.power_on && spec.vcpus > p_.hypervisor.link().host.cpus)
+        if (const auto fits = p_.capacity.fits({spec.vcpus, 0, 0}); !fits) co_return base::fail(fits.error());
+
+    // Name, room and image are taken from here on, before the first suspension.
+    const auto id = planned->id;
+    p_.index.put(*planned);
+    if (spec.power_on) p_.index.claim(id);
+
+    OperationRequest operation;
+    operation.kind = "vm.create";
+    operation.target = {"vm", id, request.name};
+    operation.context = std::move(context);
+    operation.cancellable = true;
+    operation.result_href = "/v1/vms/" + id;
+    operation.accept_with.emplace_back(new_row(id));
+    auto begun = co_await p_.operations.begin(
+        std::move(operation), [this, id, user_data = std::move(request.user_data), wait_for = request.wait_for](
+                                  OperationControl& control) { return run_create(control, id, user_data, wait_for); });
+    if (!begun) p_.index.erase(id);
+    co_return begun;
+}
+
+asio::awaitable<Outcome> VmService::run_create(OperationControl& control, std::string id, std::string user_data,
+                                               WaitFor wait_for) {
+    p_.index.touch(id);
+    Outcome outcome;
+    outcome.result =
+        co_await run_steps(control, p_.clock, p_.log, create_steps(control, id, std::move(user_data), wait_for));
+    if (!outcome.result) {
+        if (!control.stopping()) co_await settle_undone(outcome, id);
+        co_return outcome;
+    }
+    control.no_more_cancel();
+    co_await p_.observer.refresh(id);
+    if (const auto* vm = p_.index.find(id)) {
+        auto ready = *vm;
+        ready.phase = Phase::ready;
+        outcome.changes.emplace_back(storage::UpdateVm{id, to_document(ready)});
+        if (auto image = p_.images.used(vm->spec.image)) outcome.changes.emplace_back(std::move(*image));
+    }
+    // Until that is on disk it isn't ready: the next start would undo it.
+    outcome.applied = [this, id] {
+        p_.index.release(id);
+        p_.index.change(id, [](Vm& vm) { vm.phase = Phase::ready; });
+        if (on_created) on_created();
+    };
+    co_return outcome;
+}
+
+// A create that left nothing behind is forgotten. Otherwise what is left shows, in phase error, and a delete takes it
+// away.
+asio::awaitable<void> VmService::settle_undone(Outcome& outcome, std::string id) {
+    if (!outcome.result.error().facts.contains("left_behind")) {
+        outcome.changes.emplace_back(storage::EraseVm{id});
+        outcome.applied = [this, id] { p_.index.erase(id); };
+        co_return;
+    }
+    p_.index.release(id);
+    co_await keep_in_error(outcome, id);
+}
+
+asio::awaitable<Outcome> VmService::undo_create(OperationControl& control, std::string id) {
+    Outcome outcome;
+    outcome.result = co_await undo_steps(control, p_.clock, p_.log, create_steps(control, id, {}, WaitFor::running));
+    if (control.stopping()) co_return outcome;
+    if (outcome.result)
+        outcome.result =
+            base::fail(base::Errc::interrupted, "the agent stopped while this was under way; it was undone");
+    co_await settle_undone(outcome, id);
+    co_return outcome;
+}
+
+std::vector<Step> VmService::create_steps(OperationControl& control, std::string id, std::string user_data,
+                                          WaitFor wait_for) {
+    const auto* found = p_.index.find(id);
+    if (found == nullptr) return {};
+    const auto vm = *found;
+    std::vector<Step> steps;
+    steps.push_back({"image",
+                     [this, vm]() -> Done {
+                         const auto path = p_.images.path_of(vm.plan.image_digest, vm.plan.image_format);
+                         const auto file = co_await p_.files.stat(path);
+                         if (!file) co_return base::fail(file.error());
+                         if (!file->has_value() || !(*file)->regular)
+                             co_return base::fail(base::Errc::not_found, "the image's file is gone: " + path);
+                         co_return base::Result<void>{};
+                     },
+                     {}});
+    steps.push_back({"disk", [this, vm] { return make_disks(vm); }, [this, vm] { return remove_disks(vm); }});
+    steps.push_back({"seed",
+                     [this, vm, user_data = std::move(user_data)]() -> Done {
+                         auto image = storage::build_seed_image(seed_files(vm, user_data));
+                         if (!image) co_return base::fail(image.error());
+                         co_return co_await p_.files.write(vm.plan.seed, std::move(*image), 0600);
+                     },
+                     [this, vm] { return p_.files.remove(vm.plan.seed); }});
+    steps.push_back({"define", [this, vm, &control] { return define(vm, control.stalled()); },
+                     [this, vm, &control]() -> Done {
+                         auto gone = co_await p_.hypervisor.undefine(vm.id, control.stalled());
+                         if (gone) gone = co_await remove_console(vm);
+                         co_return gone;
+                     }});
+    if (vm.spec.power_on) {
+        steps.push_back({"start",
+                         [this, vm, &control]() -> Done {
+                             if (auto networks = co_await ensure_networks(vm); !networks) co_return networks;
+                             // A forced stop passed by meanwhile: it is the last word.
+                             if (const auto* now = p_.index.find(vm.id); now != nullptr && !now->spec.power_on)
+                                 co_return base::Result<void>{};
+                             auto started = co_await p_.hypervisor.start(vm.id, control.stalled());
+                             // Its event may still be under way; what follows looks at the index.
+                             if (started) co_await p_.observer.refresh(vm.id);
+                             co_return started;
+                         },
+                         [this, vm, &control]() -> Done {
+                             auto off = co_await p_.hypervisor.power_off(vm.id, control.stalled());
+                             if (!off && off.error().code == base::Errc::not_found) off = {};
+                             co_return off;
+                         }});
+        if (wait_for == WaitFor::address)
+            steps.push_back({"address", [this, vm] { return wait_for_address(vm.id); }, {}});
+    }
+    return steps;
+}
+
+VmService::Done VmService::make_disks(Vm vm) {
+    const auto backing = p_.images.path_of(vm.plan.image_digest, vm.plan.image_format);
+    if (auto made = co_await p_.volumes.create_overlay(vm.plan.root_disk, backing, vm.plan.image_format,
+                                                       vm.spec.disk_gib << 30);
+        !made)
+        co_return made;
+    for (const auto& [name, disk] : vm.spec.disks)
+        if (auto made = co_await p_.volumes.create_blank(vm.plan.disks.at(name), disk.size_gib << 30); !made)
+            co_return made;
+    co_return base::Result<void>{};
+}
+
+VmService::Done VmService::remove_disks(Vm vm) {
+    base::Result<void> result = co_await p_.volumes.remove(vm.plan.root_disk);
+    for (const auto& [name, path] : vm.plan.disks)
+        if (auto removed = co_await p_.volumes.remove(path); !removed) result = removed;
+    co_return result;
+}
+
+VmService::Done VmService::define(Vm vm, virt::Hypervisor::Stalled stalled) {
+    virt::DomainSpec spec;
+    spec.uuid = vm.id;
+    spec.name = vm.name;
+    spec.vcpus = vm.spec.vcpus;
+    spec.memory_mib = vm.spec.memory_mib;
+    spec.firmware = vm.spec.firmware;
+    spec.autostart = vm.spec.autostart == Autostart::always;
+    const auto backing = p_.images.path_of(vm.plan.image_digest, vm.plan.image_format);
+    spec.disks.push_back({"root", vm.plan.root_disk, backing, vm.plan.image_format});
+    for (const auto& [name, path] : vm.plan.disks) spec.disks.push_back({name, path, "", ""});
+    spec.seed_path = vm.plan.seed;
+    for (const auto& [name, nic] : vm.spec.nics) spec.nics.push_back({name, nic.network, vm.plan.macs.at(name)});
+    spec.console_log = vm.plan.console_log;
+    auto known = vm;
+    known.phase = Phase::ready;
+    spec.record = to_document(known);
+    co_return co_await p_.hypervisor.define(std::move(spec), std::move(stalled));
+}
+
+VmService::Done VmService::ensure_networks(Vm vm) {
+    std::set<std::string> networks;
+    for (const auto& [name, nic] : vm.spec.nics) networks.insert(nic.network);
+    for (const auto& name : networks)
+        if (const auto network = co_await p_.hypervisor.ensure_network(name); !network)
+            co_return base::fail(network.error());
+    co_return base::Result<void>{};
+}
+
+VmService::Done VmService::wait_for_address(std::string id) {
+    const auto settled = [](const Vm& vm) { return !vm.observed.addresses.empty() || !is_running(vm); };
+    const bool done = co_await await_power(id, settled, address_limit);
+    const auto* vm = p_.index.find(id);
+    if (vm != nullptr && !vm->observed.addresses.empty()) co_return base::Result<void>{};
+    if (done) co_return base::fail(base::Errc::state_conflict, "the guest went off before it had an address");
+    co_return base::fail(base::Errc::deadline_exceeded,
+                         fmt::format("the guest had no address after {} minutes", address_limit.count()));
+}
+
+}  // namespace ghost::agent

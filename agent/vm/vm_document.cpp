@@ -1,0 +1,276 @@
+#include "agent/vm/vm_document.hpp"
+
+#include "agent/json_reader.hpp"
+#include "agent/vm/vm_fields.hpp"
+
+#include <boost/json/array.hpp>
+#include <boost/json/serialize.hpp>
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+
+namespace ghost::agent {
+namespace json = boost::json;
+namespace {
+
+json::object spec_json(const VmSpec& spec) {
+    json::object cloud_init{{"hostname", spec.cloud_init.hostname},
+                            {"user", spec.cloud_init.user},
+                            {"ssh_authorized_keys", json::array(spec.cloud_init.ssh_authorized_keys.begin(),
+                                                                spec.cloud_init.ssh_authorized_keys.end())}};
+    if (!spec.cloud_init.user_data_sha256.empty()) cloud_init["user_data_sha256"] = spec.cloud_init.user_data_sha256;
+    json::object disks;
+    for (const auto& [name, disk] : spec.disks) disks[name] = json::object{{"size_gib", disk.size_gib}};
+    json::object nics;
+    for (const auto& [name, nic] : spec.nics) nics[name] = json::object{{"network", nic.network}};
+    return {{"image", spec.image},
+            {"disk_gib", spec.disk_gib},
+            {"vcpus", spec.vcpus},
+            {"memory_mib", spec.memory_mib},
+            {"power", spec.power_on ? "on" : "off"},
+            {"autostart", name_of(spec.autostart)},
+            {"protected", spec.is_protected},
+            {"firmware", spec.firmware == virt::Firmware::uefi ? "uefi" : "bios"},
+            {"cloud_init", std::move(cloud_init)},
+            {"disks", std::move(disks)},
+            {"nics", std::move(nics)}};
+}
+
+json::object labels_json(const Labels& labels) {
+    json::object out;
+    for (const auto& [key, value] : labels) out[key] = value;
+    return out;
+}
+
+json::object strings_json(const std::map<std::string, std::string>& strings) {
+    json::object out;
+    for (const auto& [key, value] : strings) out[key] = value;
+    return out;
+}
+
+std::map<std::string, std::string> strings_from(const json::object* object) {
+    std::map<std::string, std::string> out;
+    if (object == nullptr) return out;
+    for (const auto& member : *object)
+        if (member.value().is_string()) out.emplace(member.key(), member.value().get_string());
+    return out;
+}
+
+json::array conditions_json(const std::vector<Condition>& conditions) {
+    json::array out;
+    for (const auto& c : conditions)
+        out.push_back(json::object{{"type", c.type},
+                                   {"status", c.status ? "true" : "false"},
+                                   {"reason", c.reason},
+                                   {"since", base::rfc3339(c.since)}});
+    return out;
+}
+
+json::object status_json(const Vm& vm, std::string_view operation, base::Wall now) {
+    const auto& seen = vm.observed;
+    json::object status{{"phase", name_of(vm.phase)},
+                        {"power", virt::name_of(seen.power)},
+                        {"power_reason", seen.power_reason},
+                        {"addresses", json::array(seen.addresses.begin(), seen.addresses.end())},
+                        {"uptime_s", nullptr},
+                        {"usage", nullptr},
+                        {"conditions", conditions_json(vm.conditions)},
+                        {"operation", nullptr},
+                        {"observed_at", nullptr}};
+    if (seen.running_since && is_running(vm))
+        status["uptime_s"] = std::max<std::int64_t>(
+            0, std::chrono::duration_cast<std::chrono::seconds>(now - *seen.running_since).count());
+    if (seen.usage)
+        status["usage"] = json::object{{"cpu_percent", std::round(seen.usage->cpu_percent * 10) / 10},
+                                       {"memory_mib", seen.usage->memory_mib},
+                                       {"disk_bytes", seen.usage->disk_bytes}};
+    if (!operation.empty()) status["operation"] = fmt::format("/v1/operations/{}", operation);
+    if (seen.at != base::Wall{}) status["observed_at"] = base::rfc3339(seen.at);
+    return status;
+}
+
+base::Error damaged(std::string_view what) {
+    return {base::Errc::io_error, fmt::format("damaged VM document: {}", what)};
+}
+
+}  // namespace
+
+std::string_view name_of(Autostart autostart) noexcept {
+    switch (autostart) {
+        case Autostart::never: return "never";
+        case Autostart::last: return "last";
+        case Autostart::always: return "always";
+    }
+    return "never";
+}
+
+std::string_view name_of(Phase phase) noexcept {
+    switch (phase) {
+        case Phase::provisioning: return "provisioning";
+        case Phase::ready: return "ready";
+        case Phase::deleting: return "deleting";
+        case Phase::error: return "error";
+    }
+    return "error";
+}
+
+base::Result<CreateVm> read_create(const json::value& body, const VmDefaults& defaults) {
+    std::vector<base::Fault> faults;
+    if (!body.is_object()) {
+        faults.push_back({"", "expected an object, got " + describe(body)});
+        return base::fail(validation_error(std::move(faults)));
+    }
+    CreateVm create;
+    JsonReader top{body.get_object(), "", faults};
+    top.require("name");
+    create.name = fields::vm_name(top, "name").value_or("");
+    create.owner = fields::owner(top).value_or("");
+    create.labels = fields::labels(top);
+    if (const auto wait = top.one_of("wait_for", {"running", "address"}))
+        create.wait_for = *wait == "address" ? WaitFor::address : WaitFor::running;
+    top.require("spec");
+    if (const auto* spec = top.object("spec")) {
+        JsonReader reader{*spec, top.at("spec"), faults};
+        fields::create_spec(reader, defaults, create);
+        reader.finish();
+    }
+    top.finish();
+    if (create.wait_for == WaitFor::address && !create.spec.power_on)
+        top.fault("wait_for", "a VM that stays off gets no address");
+    if (!faults.empty()) return base::fail(validation_error(std::move(faults)));
+    return create;
+}
+
+base::Result<VmPatch> read_patch(const json::value& body, const Vm& current) {
+    std::vector<base::Fault> faults;
+    if (!body.is_object()) {
+        faults.push_back({"", "expected an object (a JSON merge patch), got " + describe(body)});
+        return base::fail(validation_error(std::move(faults)));
+    }
+    VmPatch patch;
+    JsonReader top{body.get_object(), "", faults};
+    if (top.is_null("owner"))
+        patch.owner = "";
+    else
+        patch.owner = fields::owner(top);
+    fields::label_changes(top, current.labels, patch);
+    if (const auto* spec = top.object("spec")) {
+        JsonReader reader{*spec, top.at("spec"), faults};
+        fields::patch_spec(reader, current.spec, patch);
+        reader.finish();
+    }
+    for (const auto* fixed : {"id", "name", "managed", "generation", "created_at", "status"})
+        if (top.has(fixed)) {
+            (void)top.is_null(fixed);
+            top.fault(fixed, "can't be changed; owner, labels and parts of spec can");
+        }
+    top.finish();
+    if (!faults.empty()) return base::fail(validation_error(std::move(faults)));
+    return patch;
+}
+
+std::string to_document(const Vm& vm) {
+    const json::object doc{
+        {"version", 1},
+        {"id", vm.id},
+        {"name", vm.name},
+        {"owner", vm.owner},
+        {"labels", labels_json(vm.labels)},
+        {"generation", vm.generation},
+        {"created", base::to_unix_ms(vm.created_at)},
+        {"phase", name_of(vm.phase)},
+        {"spec", spec_json(vm.spec)},
+        {"plan", json::object{{"installation", vm.plan.installation},
+                              {"image_digest", vm.plan.image_digest},
+                              {"image_format", vm.plan.image_format},
+                              {"root_disk", vm.plan.root_disk},
+                              {"root_gib", vm.plan.root_gib},
+                              {"disks", strings_json(vm.plan.disks)},
+                              {"seed", vm.plan.seed},
+                              {"console_log", vm.plan.console_log},
+                              {"macs", strings_json(vm.plan.macs)}}},
+    };
+    return json::serialize(doc);
+}
+
+base::Result<Vm> vm_from_document(std::string_view document) {
+    const auto parsed = parse_json(document);
+    if (!parsed || !parsed->is_object()) return base::fail(damaged("not a JSON object"));
+    std::vector<base::Fault> faults;
+    JsonReader top{parsed->get_object(), "", faults};
+    const auto text = [](JsonReader& r, std::string_view key) { return r.string(key, 1 << 20).value_or(""); };
+    Vm vm;
+    vm.id = text(top, "id");
+    vm.name = text(top, "name");
+    vm.owner = text(top, "owner");
+    vm.labels = strings_from(top.object("labels"));
+    vm.generation = top.integer("generation", 0, UINT64_MAX).value_or(1);
+    vm.created_at = base::from_unix_ms(static_cast<std::int64_t>(top.integer("created", 0, INT64_MAX).value_or(0)));
+    const auto phase = text(top, "phase");
+    for (const auto candidate : {Phase::provisioning, Phase::ready, Phase::deleting, Phase::error})
+        if (phase == name_of(candidate)) vm.phase = candidate;
+    if (const auto* spec = top.object("spec")) {
+        JsonReader reader{*spec, "/spec", faults};
+        fields::stored_spec(reader, vm.spec);
+    } else {
+        return base::fail(damaged("no spec"));
+    }
+    if (const auto* plan = top.object("plan")) {
+        JsonReader reader{*plan, "/plan", faults};
+        vm.plan = {.installation = text(reader, "installation"),
+                   .image_digest = text(reader, "image_digest"),
+                   .image_format = text(reader, "image_format"),
+                   .root_disk = text(reader, "root_disk"),
+                   .root_gib = reader.integer("root_gib", 0, UINT64_MAX).value_or(0),
+                   .disks = strings_from(reader.object("disks")),
+                   .seed = text(reader, "seed"),
+                   .console_log = text(reader, "console_log"),
+                   .macs = strings_from(reader.object("macs"))};
+    }
+    if (vm.id.empty() || vm.name.empty()) return base::fail(damaged("no id or name"));
+    if (!faults.empty()) return base::fail(damaged(faults.front().pointer + " " + faults.front().detail));
+    return vm;
+}
+
+json::object to_resource(const Vm& vm, std::string_view operation, base::Wall now) {
+    return {{"id", vm.id},
+            {"name", vm.name},
+            {"owner", vm.owner},
+            {"managed", vm.managed},
+            {"labels", labels_json(vm.labels)},
+            {"generation", vm.generation},
+            {"created_at", vm.managed ? json::value(base::rfc3339(vm.created_at)) : json::value(nullptr)},
+            {"spec", spec_json(vm.spec)},
+            {"status", status_json(vm, operation, now)}};
+}
+
+std::string etag_of(const Vm& vm) { return fmt::format("\"g{}-r{}\"", vm.generation, vm.revision); }
+
+Vm vm_from_domain(const virt::DomainInfo& domain) {
+    Vm vm;
+    vm.id = domain.uuid;
+    vm.name = domain.name;
+    vm.managed = false;
+    vm.phase = Phase::ready;
+    vm.spec.vcpus = domain.vcpus;
+    vm.spec.memory_mib = domain.memory_mib;
+    vm.spec.power_on = domain.power == virt::Power::running || domain.power == virt::Power::paused;
+    vm.spec.autostart = domain.autostart ? Autostart::always : Autostart::never;
+    vm.spec.firmware = domain.firmware;
+    for (const auto& disk : domain.disks)
+        if (!disk.cdrom) vm.spec.disks.emplace(disk.target, ExtraDisk{});
+    for (std::size_t i = 0; i < domain.nics.size(); ++i)
+        vm.spec.nics.emplace(fmt::format("eth{}", i), Nic{domain.nics[i].network});
+    return vm;
+}
+
+bool is_vm_name(std::string_view name) noexcept {
+    const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+    if (name.empty() || name.size() > 63 || !plain(name.front()) || !plain(name.back())) return false;
+    for (const char c : name)
+        if (!plain(c) && c != '-') return false;
+    return true;
+}
+
+}  // namespace ghost::agent

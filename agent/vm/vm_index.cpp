@@ -1,0 +1,114 @@
+#include "agent/vm/vm_index.hpp"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+namespace ghost::agent {
+namespace {
+
+auto visible(const Observed& o) {
+    return std::tie(o.present, o.power, o.power_reason, o.live_vcpus, o.live_memory_mib, o.addresses, o.addresses_from);
+}
+
+bool restart_required(const Vm& vm) {
+    if (!vm.managed || !is_running(vm)) return false;
+    const auto& seen = vm.observed;
+    return (seen.live_vcpus != 0 && seen.live_vcpus != vm.spec.vcpus) ||
+           (seen.live_memory_mib != 0 && seen.live_memory_mib != vm.spec.memory_mib) ||
+           (vm.plan.root_gib != 0 && vm.plan.root_gib < vm.spec.disk_gib);
+}
+
+}  // namespace
+
+std::vector<Condition> conditions_of(const Vm& vm, base::Wall now) {
+    std::vector<Condition> out;
+    const auto add = [&](std::string type, bool status, std::string reason) {
+        auto since = now;
+        for (const auto& old : vm.conditions)
+            if (old.type == type && old.status == status && old.reason == reason) since = old.since;
+        out.push_back({std::move(type), status, std::move(reason), since});
+    };
+    const auto& seen = vm.observed;
+    if (!seen.present && vm.phase == Phase::ready) add("DomainMissing", true, "vanished_from_hypervisor");
+    if (is_running(vm)) {
+        const bool has = !seen.addresses.empty();
+        add("HasAddress", has, has ? seen.addresses_from : "not_reported_yet");
+    }
+    if (vm.managed && vm.phase == Phase::ready && seen.present && seen.power != virt::Power::unknown) {
+        const bool on = is_running(vm) || seen.power == virt::Power::suspended;
+        if (vm.spec.power_on && !on)
+            add("PowerAsWanted", false, seen.power_reason.empty() ? "off" : seen.power_reason);
+        else if (!vm.spec.power_on && is_running(vm))
+            add("PowerAsWanted", false, "runs_unasked");
+        else
+            add("PowerAsWanted", true, "as_wanted");
+    }
+    if (restart_required(vm)) add("RestartRequired", true, "size_changed");
+    if (seen.power == virt::Power::paused && seen.power_reason == "io_error") add("StorageFault", true, "io_error");
+    return out;
+}
+
+const Vm* VmIndex::find(std::string_view id) const {
+    const auto it = vms_.find(id);
+    return it == vms_.end() ? nullptr : &it->second;
+}
+
+const Vm* VmIndex::find_ref(std::string_view id_or_name) const {
+    if (const auto* vm = find(id_or_name)) return vm;
+    const Vm* other = nullptr;
+    for (const auto& [id, vm] : vms_) {
+        if (vm.name != id_or_name) continue;
+        if (vm.managed) return &vm;
+        other = &vm;
+    }
+    return other;
+}
+
+void VmIndex::put(Vm vm) {
+    auto& slot = vms_[vm.id];
+    if (!slot.id.empty()) {
+        vm.observed = std::move(slot.observed);
+        vm.conditions = std::move(slot.conditions);
+    }
+    slot = std::move(vm);
+    bump(slot);
+}
+
+void VmIndex::erase(std::string_view id) {
+    const auto it = vms_.find(id);
+    if (it == vms_.end()) return;
+    claims_.erase(it->first);
+    const auto erased = vms_.extract(it);
+    if (on_erased) on_erased(erased.key());
+    changed_.notify();
+}
+
+bool VmIndex::change(std::string_view id, const std::function<void(Vm&)>& how) {
+    const auto it = vms_.find(id);
+    if (it == vms_.end()) return false;
+    how(it->second);
+    bump(it->second);
+    return true;
+}
+
+void VmIndex::observe(std::string_view id, Observed seen) {
+    const auto it = vms_.find(id);
+    if (it == vms_.end()) return;
+    auto& vm = it->second;
+    const bool differs = visible(vm.observed) != visible(seen);
+    vm.observed = std::move(seen);
+    if (differs) bump(vm);
+}
+
+void VmIndex::touch(std::string_view id) {
+    if (const auto it = vms_.find(id); it != vms_.end()) bump(it->second);
+}
+
+void VmIndex::bump(Vm& vm) {
+    vm.conditions = conditions_of(vm, clock_.wall());
+    vm.revision = next_revision_++;
+    changed_.notify();
+}
+
+}  // namespace ghost::agent

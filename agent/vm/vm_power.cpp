@@ -1,0 +1,211 @@
+// Power: start, stop, restart, reset, pause, resume, suspend.
+#include "agent/vm/vm_service.hpp"
+#include "base/within.hpp"
+
+#include <boost/asio/this_coro.hpp>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace ghost::agent {
+namespace asio = boost::asio;
+namespace {
+
+using virt::Power;
+
+constexpr std::chrono::seconds ask_again{10};     // between requests to shut down
+constexpr std::chrono::seconds settle_limit{30};  // from the hypervisor's yes to its event
+
+bool is_off(const Vm& vm) { return vm.observed.power == Power::off || vm.observed.power == Power::crashed; }
+
+// Takes `asked` back, unless somebody asked otherwise since.
+void want_again(Vm& vm, bool asked, bool before) {
+    if (vm.spec.power_on == asked) want_power(vm, before);
+}
+
+}  // namespace
+
+base::Result<void> VmService::fits_to_start(const Vm& vm) const {
+    return p_.capacity.fits({vm.spec.vcpus, vm.spec.memory_mib, 0}, vm.id);
+}
+
+VmService::Begun VmService::start(base::Context context, std::string id, IfMatch match) {
+    const auto vm = changeable(id, match);
+    if (!vm) co_return base::fail(vm.error());
+    if (!p_.operations.busy((*vm)->id)) {
+        if (!is_off(**vm) && (*vm)->observed.power != Power::suspended)
+            co_return base::fail(power_conflict(**vm, "start"));
+        if (const auto fits = fits_to_start(**vm); !fits) co_return base::fail(fits.error());
+    }
+    Verb verb{.kind = "vm.start"};
+    verb.edit = [](Vm& v) { want_power(v, true); };
+    verb.rollback = [was = (*vm)->spec.power_on](Vm& v) { want_again(v, true, was); };
+    verb.claim = true;
+    co_return co_await begin(std::move(context), **vm, std::move(verb),
+                             [this, vm_id = (*vm)->id](OperationControl& control) { return power_on(control, vm_id); });
+}
+
+VmService::Begun VmService::stop(base::Context context, std::string id, StopOptions options, IfMatch match) {
+    const auto vm = changeable(id, match, options.force);
+    if (!vm) co_return base::fail(vm.error());
+    // A forced stop passes every queue: whatever else is under way with the VM.
+    if (!is_running(**vm) && !(options.force && p_.operations.busy((*vm)->id)) && !p_.operations.busy((*vm)->id))
+        co_return base::fail(power_conflict(**vm, "stop"));
+    Verb verb{.kind = "vm.stop", .exclusive = !options.force, .cancellable = !options.force};
+    verb.edit = [](Vm& v) { want_power(v, false); };
+    verb.rollback = [was = (*vm)->spec.power_on](Vm& v) { want_again(v, false, was); };
+    co_return co_await begin(std::move(context), **vm, std::move(verb),
+                             [this, vm_id = (*vm)->id, options](OperationControl& control) {
+                                 return control.cancellable(power_off(control, vm_id, options));
+                             });
+}
+
+VmService::Begun VmService::restart(base::Context context, std::string id, StopOptions options, IfMatch match) {
+    const auto vm = changeable(id, match);
+    if (!vm) co_return base::fail(vm.error());
+    if (!is_running(**vm) && !p_.operations.busy((*vm)->id)) co_return base::fail(power_conflict(**vm, "restart"));
+    if (const auto fits = fits_to_start(**vm); !fits) co_return base::fail(fits.error());
+    Verb verb{.kind = "vm.restart"};
+    verb.edit = [](Vm& v) { want_power(v, true); };
+    verb.claim = true;
+    co_return co_await begin(std::move(context), **vm, std::move(verb),
+                             [this, vm_id = (*vm)->id, options](OperationControl& control) -> Done {
+                                 auto off = co_await power_off(control, vm_id, options);
+                                 if (!off) co_return off;
+                                 if (control.stopping()) co_return base::fail(interrupted());
+                                 co_return co_await power_on(control, vm_id);
+                             });
+}
+
+VmService::Done VmService::power_on(OperationControl& control, std::string id) {
+    control.phase("prepare");
+    const auto* vm = p_.index.find(id);
+    if (vm == nullptr) co_return base::fail(base::Errc::not_found, "the VM is gone");
+    if (auto networks = co_await ensure_networks(*vm); !networks) co_return networks;
+    vm = p_.index.find(id);
+    if (vm != nullptr && vm->observed.power != Power::suspended)
+        if (auto grown = co_await apply_growth(id); !grown) co_return grown;
+    // A forced stop passed by meanwhile: it is the last word.
+    vm = p_.index.find(id);
+    if (vm == nullptr || !vm->spec.power_on)
+        co_return base::fail(base::Errc::state_conflict, "the VM was stopped by force meanwhile");
+    control.phase("start");
+    if (auto started = co_await p_.hypervisor.start(id, control.stalled()); !started) co_return started;
+    if (!co_await await_power(id, [](const Vm& v) { return is_running(v); }, settle_limit) && !control.stopping())
+        co_return base::fail(base::Errc::hypervisor_error, "the domain was started and isn't running");
+    co_return base::Result<void>{};
+}
+
+// A root disk that was asked to be larger grows while nobody has it open.
+VmService::Done VmService::apply_growth(std::string id) {
+    const auto* vm = p_.index.find(id);
+    if (vm == nullptr || vm->plan.root_gib == 0 || vm->plan.root_gib >= vm->spec.disk_gib)
+        co_return base::Result<void>{};
+    const auto gib = vm->spec.disk_gib;
+    const auto domain = co_await p_.hypervisor.domain(id);
+    if (!domain) co_return base::fail(domain.error());
+    // The active file as the domain has it: a snapshot may have moved it.
+    std::string path = vm->plan.root_disk;
+    for (const auto& disk : domain->disks)
+        if (disk.serial == "root" && !disk.path.empty()) path = disk.path;
+    if (auto grown = co_await p_.volumes.grow(path, gib << 30); !grown) co_return grown;
+    p_.index.change(id, [gib](Vm& v) { v.plan.root_gib = gib; });
+    co_return base::Result<void>{};
+}
+
+VmService::Done VmService::power_off(OperationControl& control, std::string id, StopOptions options) {
+    if (!options.force) {
+        control.phase("shutdown");
+        const auto* vm = p_.index.find(id);
+        // A paused guest can't hear anybody.
+        if (vm != nullptr && vm->observed.power == Power::running) {
+            const auto asked = co_await ask_to_shut_down(control, id, options.timeout);
+            if (!asked) co_return base::fail(asked.error());
+            if (*asked) co_return base::Result<void>{};
+            if (control.stopping()) co_return base::fail(interrupted());
+        }
+        control.no_more_cancel();
+    }
+    control.phase("power_off");
+    if (auto off = co_await p_.hypervisor.power_off(id, control.stalled()); !off) co_return off;
+    if (!co_await await_power(id, is_off, settle_limit)) co_await p_.observer.refresh(id);
+    co_return base::Result<void>{};
+}
+
+// True when the guest went off within `limit`. A guest that boots just now misses the first request, so it is asked
+// again now and then.
+asio::awaitable<base::Result<bool>> VmService::ask_to_shut_down(OperationControl& control, std::string id,
+                                                                base::Duration limit) {
+    const auto deadline = p_.clock.now() + limit;
+    for (;;) {
+        // One that doesn't come back, from a monitor that hangs, costs the guest its time and not the caller theirs.
+        const auto asked =
+            co_await base::within(p_.clock, deadline - p_.clock.now(), p_.hypervisor.request_shutdown(id));
+        if (!asked && asked.error().code == base::Errc::hypervisor_unavailable) co_return base::fail(asked.error());
+        const auto left = deadline - p_.clock.now();
+        if (co_await await_power(id, is_off, std::min<base::Duration>(left, ask_again))) co_return true;
+        if (control.stopping() || control.cancel_requested() || p_.clock.now() >= deadline) co_return false;
+    }
+}
+
+asio::awaitable<bool> VmService::await_power(std::string id, std::function<bool(const Vm&)> holds,
+                                             base::Duration limit) {
+    const auto deadline = p_.clock.now() + limit;
+    for (;;) {
+        const auto* vm = p_.index.find(id);
+        if (vm != nullptr && holds(*vm)) co_return true;
+        const auto state = co_await asio::this_coro::cancellation_state;
+        if (vm == nullptr || p_.clock.now() >= deadline || state.cancelled() != asio::cancellation_type::none)
+            co_return false;
+        co_await p_.index.changed().wait_until(p_.clock, deadline);
+    }
+}
+
+VmService::Begun VmService::reset(base::Context context, std::string id, IfMatch match) {
+    const auto vm = changeable(id, match);
+    if (!vm) co_return base::fail(vm.error());
+    if (!is_running(**vm) && !p_.operations.busy((*vm)->id)) co_return base::fail(power_conflict(**vm, "reset"));
+    co_return co_await begin(std::move(context), **vm, {.kind = "vm.reset"},
+                             [this, vm_id = (*vm)->id](OperationControl& control) {
+                                 control.phase("reset");
+                                 return p_.hypervisor.reset(vm_id, control.stalled());
+                             });
+}
+
+VmService::Begun VmService::pause(base::Context context, std::string id, IfMatch match) {
+    const auto vm = changeable(id, match);
+    if (!vm) co_return base::fail(vm.error());
+    if ((*vm)->observed.power != Power::running && !p_.operations.busy((*vm)->id))
+        co_return base::fail(power_conflict(**vm, "pause"));
+    co_return co_await begin(std::move(context), **vm, {.kind = "vm.pause"},
+                             [this, vm_id = (*vm)->id](OperationControl& control) {
+                                 control.phase("pause");
+                                 return p_.hypervisor.pause(vm_id, control.stalled());
+                             });
+}
+
+VmService::Begun VmService::resume(base::Context context, std::string id, IfMatch match) {
+    const auto vm = changeable(id, match);
+    if (!vm) co_return base::fail(vm.error());
+    if ((*vm)->observed.power != Power::paused && !p_.operations.busy((*vm)->id))
+        co_return base::fail(power_conflict(**vm, "resume"));
+    co_return co_await begin(std::move(context), **vm, {.kind = "vm.resume"},
+                             [this, vm_id = (*vm)->id](OperationControl& control) {
+                                 control.phase("resume");
+                                 return p_.hypervisor.resume(vm_id, control.stalled());
+                             });
+}
+
+VmService::Begun VmService::suspend(base::Context context, std::string id, IfMatch match) {
+    const auto vm = changeable(id, match);
+    if (!vm) co_return base::fail(vm.error());
+    if (!is_running(**vm) && !p_.operations.busy((*vm)->id)) co_return base::fail(power_conflict(**vm, "suspend"));
+    co_return co_await begin(std::move(context), **vm, {.kind = "vm.suspend"},
+                             [this, vm_id = (*vm)->id](OperationControl& control) {
+                                 control.phase("suspend");
+                                 return p_.hypervisor.save(vm_id, control.stalled());
+                             });
+}
+
+}  // namespace ghost::agent

@@ -1,0 +1,205 @@
+#include "agent/vm/vm_service.hpp"
+
+#include <boost/json/array.hpp>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cassert>
+#include <memory>
+#include <utility>
+
+namespace ghost::agent {
+namespace asio = boost::asio;
+
+namespace {
+
+std::vector<std::string_view> allowed_verbs(virt::Power power) {
+    switch (power) {
+        case virt::Power::running: return {"stop", "restart", "reset", "pause", "suspend", "delete"};
+        case virt::Power::paused: return {"resume", "stop", "restart", "reset", "suspend", "delete"};
+        case virt::Power::off:
+        case virt::Power::crashed: return {"start", "delete"};
+        case virt::Power::suspended: return {"start", "delete"};
+        case virt::Power::unknown: return {"delete"};
+    }
+    return {};
+}
+
+constexpr std::string_view power_before = "power_on_before";  // in an operation's plan
+
+bool wanted_power_before(const Operation& operation, bool otherwise) {
+    const auto* const before = operation.plan.if_contains(power_before);
+    return before != nullptr && before->is_bool() ? before->get_bool() : otherwise;
+}
+
+}  // namespace
+
+void want_power(Vm& vm, bool on) {
+    if (vm.spec.power_on == on) return;
+    vm.spec.power_on = on;
+    ++vm.generation;
+}
+
+base::Error power_conflict(const Vm& vm, std::string_view verb) {
+    const auto state = virt::name_of(vm.observed.power);
+    const auto allowed = allowed_verbs(vm.observed.power);
+    base::Error error{base::Errc::state_conflict, fmt::format("{} is {}, so it can't {}; it can {}", vm.name, state,
+                                                              verb, fmt::join(allowed, ", "))};
+    error.facts["state"] = state;
+    error.facts["allowed"] = boost::json::array(allowed.begin(), allowed.end());
+    return error;
+}
+
+void VmService::restore(const std::vector<storage::VmRow>& rows) {
+    for (const auto& row : rows) {
+        auto vm = vm_from_document(row.document);
+        if (vm)
+            p_.index.put(std::move(*vm));
+        else
+            p_.log.error("a VM's record can't be read", {{"vm", row.id}, {"error", vm.error().detail}});
+    }
+}
+
+asio::awaitable<void> VmService::remember(std::string id) {
+    if (p_.index.find(id) == nullptr) co_return;
+    storage::Changes changes;
+    changes.emplace_back(new_row(id));
+    const auto done = co_await p_.store.commit(std::move(changes));
+    if (!done) p_.log.error("a recognised VM can't be written down", {{"vm", id}, {"error", done.error().detail}});
+}
+
+void VmService::recover(const Operation& operation) {
+    const auto id = operation.target.id;
+    p_.operations.resume(operation.id, [this, id](OperationControl& control) { return go_on(control, id); });
+}
+
+asio::awaitable<Outcome> VmService::go_on(OperationControl& control, std::string id) {
+    // Whatever is to be done needs the hypervisor's word first.
+    while (!p_.observer.synced() && !control.stopping()) co_await p_.observer.synced_changed().wait();
+    Outcome outcome;
+    outcome.result = base::fail(interrupted());
+    if (control.stopping()) co_return outcome;
+    const auto& kind = control.operation().kind;
+    if (kind == "vm.create") co_return co_await undo_create(control, id);
+    if (kind == "vm.delete") co_return co_await run_remove(control, id);
+    outcome.result = base::fail(base::Errc::interrupted,
+                                "the agent stopped while this was under way; the VM is as it is observed now");
+    const auto* vm = p_.index.find(id);
+    if (vm == nullptr) co_return outcome;
+    // An agent's start starts and stops nothing: what wasn't reached isn't wanted any more.
+    const bool wanted = vm->spec.power_on;
+    const bool wanted_before = wanted_power_before(control.operation(), wanted);
+    if (kind == "vm.update") outcome.result = co_await apply_spec(control, id);
+    vm = p_.index.find(id);
+    if (vm == nullptr) co_return outcome;
+    const auto power = vm->observed.power;
+    const bool reached = wanted ? is_running(*vm) : power == virt::Power::off || power == virt::Power::crashed;
+    if (reached && (kind == "vm.start" || kind == "vm.stop")) outcome.result = {};
+    if (!reached && wanted != wanted_before) {
+        p_.index.change(id, [wanted_before](Vm& v) { want_power(v, wanted_before); });
+        if (outcome.result)
+            outcome.result = base::fail(base::Errc::interrupted,
+                                        "the agent stopped while this was under way: the power is as before");
+    }
+    journal(outcome, id);
+    outcome.applied = [this, id] { p_.index.touch(id); };
+    co_return outcome;
+}
+
+base::Result<void> VmService::reachable() const {
+    const auto& link = p_.hypervisor.link();
+    if (!link.connected)
+        return base::fail(base::Errc::hypervisor_unavailable,
+                          link.reason.empty() ? "the hypervisor is not connected yet" : link.reason);
+    if (!p_.observer.synced())
+        return base::fail(base::Errc::hypervisor_unavailable, "the hypervisor's domains are being read");
+    return {};
+}
+
+base::Result<void> VmService::ready_for_work() const {
+    if (auto reached = reachable(); !reached) return reached;
+    for (const auto& lane : p_.hypervisor.lanes())
+        if (lane.name == "mutate" && lane.breaker_open)
+            return base::fail(base::Errc::hypervisor_unavailable, "libvirt doesn't answer: every change is overdue");
+    return {};
+}
+
+base::Result<const Vm*> VmService::changeable(const std::string& id, const IfMatch& match, bool passes_queues) const {
+    const auto* vm = p_.index.find_ref(id);
+    if (vm == nullptr) return base::fail(base::Errc::not_found, "no VM " + id);
+    if (!vm->managed)
+        return base::fail(base::Errc::forbidden,
+                          fmt::format("{} was defined by others; it is shown, and left alone", vm->name));
+    if (!match.empty() && std::ranges::find(match, vm->generation) == match.end()) {
+        base::Error stale{
+            base::Errc::precondition_failed,
+            fmt::format("{} is at generation {} by now, not {}", vm->name, vm->generation, fmt::join(match, " or "))};
+        stale.facts["generation"] = vm->generation;
+        return base::fail(std::move(stale));
+    }
+    // What passes the queues has a lane of its own, whatever hangs in the others.
+    if (const auto ready = passes_queues ? reachable() : ready_for_work(); !ready) return base::fail(ready.error());
+    return vm;
+}
+
+storage::VmRow VmService::new_row(const std::string& id) const {
+    const auto* vm = p_.index.find(id);
+    assert(vm != nullptr);
+    return {vm->id, vm->name, to_document(*vm)};
+}
+
+storage::UpdateVm VmService::changed_row(const std::string& id) const {
+    const auto* vm = p_.index.find(id);
+    assert(vm != nullptr);
+    return {vm->id, to_document(*vm)};
+}
+
+void VmService::journal(Outcome& outcome, const std::string& id) const {
+    if (p_.index.find(id) != nullptr) outcome.changes.emplace_back(changed_row(id));
+}
+
+VmService::Begun VmService::begin(base::Context context, const Vm& vm, Verb verb, Body body) {
+    const auto id = vm.id;
+    OperationRequest request;
+    request.kind = verb.kind;
+    request.target = {"vm", id, vm.name};
+    request.context = std::move(context);
+    request.exclusive = verb.exclusive;
+    request.cancellable = verb.cancellable;
+    request.result_href = "/v1/vms/" + id;
+    // A busy VM stays as it is: begin() below refuses. Otherwise nothing can come between this edit and the lock.
+    const bool free = !verb.exclusive || !p_.operations.busy(id);
+    const auto before = vm;
+    if (verb.edit && free) {
+        request.plan[power_before] = before.spec.power_on;
+        p_.index.change(id, verb.edit);
+        request.accept_with.emplace_back(changed_row(id));
+    }
+    if (verb.claim && free) p_.index.claim(id);
+    auto work = [this, id, verb, body = std::move(body)](OperationControl& control) -> asio::awaitable<Outcome> {
+        p_.index.touch(id);
+        Outcome outcome;
+        outcome.result = co_await body(control);
+        if (verb.claim) p_.index.release(id);
+        if (!control.stopping()) co_await p_.observer.refresh(id);
+        if (!outcome.result && verb.rollback) p_.index.change(id, verb.rollback);
+        journal(outcome, id);
+        outcome.applied = [this, id] { p_.index.touch(id); };
+        co_return outcome;
+    };
+    auto begun = co_await p_.operations.begin(std::move(request), std::move(work));
+    if (!begun && free) {
+        if (verb.claim) p_.index.release(id);
+        if (verb.edit)
+            p_.index.change(id, [&before](Vm& now) {
+                now.owner = before.owner;
+                now.labels = before.labels;
+                now.spec = before.spec;
+                now.generation = before.generation;
+            });
+    }
+    co_return begun;
+}
+
+}  // namespace ghost::agent

@@ -1,0 +1,159 @@
+// The rules of a VM's life. Each change is checked here, journalled as an
+// operation, and carried out in steps; answers come from the index.
+#pragma once
+
+#include "agent/host/capacity.hpp"
+#include "agent/images/image_service.hpp"
+#include "agent/operations/operation_service.hpp"
+#include "agent/operations/steps.hpp"
+#include "agent/vm/observer.hpp"
+#include "agent/vm/vm_document.hpp"
+#include "agent/vm/vm_index.hpp"
+#include "base/context.hpp"
+#include "storage/volumes.hpp"
+
+#include <boost/asio/awaitable.hpp>
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+namespace ghost::agent {
+
+struct StopOptions {
+    bool force = false;
+    std::chrono::seconds timeout{30};  // for the guest; then its power is cut
+};
+
+// What a VmService works with; all of it outlives the service.
+struct VmParts {
+    VmIndex& index;
+    virt::Hypervisor& hypervisor;
+    Observer& observer;
+    OperationService& operations;
+    ImageService& images;
+    Capacity& capacity;
+    storage::Volumes& volumes;
+    storage::Files& files;
+    storage::StateStore& store;
+    base::Clock& clock;
+    base::Random& random;
+    base::Log& log;
+};
+
+// Where new VMs' files go, and whose VMs they are.
+struct VmPlacement {
+    std::string disks;         // directory of overlays, extra disks and seeds; empty while it isn't known
+    std::string consoles;      // directory of serial console logs
+    std::string installation;  // goes into each VM's record
+};
+
+// Every change answers with its operation, or an error and then nothing has happened: not_found, forbidden (not
+// managed), protected, state_conflict (facts: state, allowed), operation_in_progress, precondition_failed,
+// insufficient_*, hypervisor_unavailable, draining.
+class VmService {
+public:
+    using Begun = boost::asio::awaitable<base::Result<OperationService::Ptr>>;
+    // The generations an If-Match named, any of which will do; empty: whatever it is.
+    using IfMatch = std::vector<std::uint64_t>;
+
+    VmService(VmParts parts, VmPlacement placement) : p_(parts), placement_(std::move(placement)) {}
+
+    void restore(const std::vector<storage::VmRow>& rows);
+    // Writes down a VM that was recognised by its domain.
+    [[nodiscard]] boost::asio::awaitable<void> remember(std::string id);
+    // Takes away a domain that outlived its VM, with whatever of its files is left.
+    [[nodiscard]] boost::asio::awaitable<void> remove_leftover(Vm vm);
+    // Where the disks of VMs created from now on go.
+    void use_disk_directory(std::string path) { placement_.disks = std::move(path); }
+    // Goes on with an operation that a stop or a crash interrupted: a create is undone, a delete finished, a change of
+    // the spec applied. A start or stop succeeded if it was reached. All else ends as interrupted, with the VM as it is
+    // observed and its wanted power as before.
+    void recover(const Operation& operation);
+
+    [[nodiscard]] Begun create(base::Context context, CreateVm request);
+    [[nodiscard]] Begun update(base::Context context, std::string id, VmPatch patch, IfMatch match);
+    [[nodiscard]] Begun remove(base::Context context, std::string id, IfMatch match);
+    [[nodiscard]] Begun start(base::Context context, std::string id, IfMatch match);
+    [[nodiscard]] Begun stop(base::Context context, std::string id, StopOptions options, IfMatch match);
+    [[nodiscard]] Begun restart(base::Context context, std::string id, StopOptions options, IfMatch match);
+    [[nodiscard]] Begun reset(base::Context context, std::string id, IfMatch match);
+    [[nodiscard]] Begun pause(base::Context context, std::string id, IfMatch match);
+    [[nodiscard]] Begun resume(base::Context context, std::string id, IfMatch match);
+    [[nodiscard]] Begun suspend(base::Context context, std::string id, IfMatch match);
+
+    // Whether changes are taken: the hypervisor is connected, was read, and answers. Error: hypervisor_unavailable.
+    [[nodiscard]] base::Result<void> ready_for_work() const;
+
+    // Counters for metrics.
+    std::function<void()> on_created;
+    std::function<void()> on_deleted;
+
+private:
+    using Done = boost::asio::awaitable<base::Result<void>>;
+
+    // A change of the stored record, applied to whatever the record is when it happens.
+    using Edit = std::function<void(Vm&)>;
+    using Body = std::function<boost::asio::awaitable<base::Result<void>>(OperationControl&)>;
+    struct Verb {
+        std::string kind;
+        bool exclusive = true;
+        bool cancellable = false;
+        Edit edit = {};      // journalled with the operation's acceptance; empty: the record stays
+        Edit rollback = {};  // applied and journalled if the operation fails; empty: the record stays as edited
+        bool claim = false;  // counts as running while the operation runs
+    };
+    Begun begin(base::Context context, const Vm& vm, Verb verb, Body body);
+
+    base::Result<void> reachable() const;  // but for what hangs in the lanes
+    base::Result<const Vm*> changeable(const std::string& id, const IfMatch& match, bool passes_queues = false) const;
+    [[nodiscard]] storage::VmRow new_row(const std::string& id) const;
+    [[nodiscard]] storage::UpdateVm changed_row(const std::string& id) const;
+    void journal(Outcome& outcome, const std::string& id) const;
+
+    boost::asio::awaitable<Outcome> go_on(OperationControl& control, std::string id);
+
+    // create
+    [[nodiscard]] base::Result<Vm> plan(const CreateVm& request) const;
+    std::vector<Step> create_steps(OperationControl& control, std::string id, std::string user_data, WaitFor wait_for);
+    boost::asio::awaitable<Outcome> run_create(OperationControl& control, std::string id, std::string user_data,
+                                               WaitFor wait_for);
+    boost::asio::awaitable<Outcome> undo_create(OperationControl& control, std::string id);
+    boost::asio::awaitable<void> settle_undone(Outcome& outcome, std::string id);
+    Done make_disks(Vm vm);
+    Done remove_disks(Vm vm);
+    Done define(Vm vm, virt::Hypervisor::Stalled stalled);
+    Done ensure_networks(Vm vm);
+    Done wait_for_address(std::string id);
+
+    // delete
+    boost::asio::awaitable<Outcome> run_remove(OperationControl& control, std::string id);
+    boost::asio::awaitable<void> keep_in_error(Outcome& outcome, std::string id);
+    Done remove_files(Vm vm);
+    Done remove_console(Vm vm);
+
+    // power
+    Done power_on(OperationControl& control, std::string id);
+    Done power_off(OperationControl& control, std::string id, StopOptions options);
+    boost::asio::awaitable<base::Result<bool>> ask_to_shut_down(OperationControl& control, std::string id,
+                                                                base::Duration limit);
+    Done apply_growth(std::string id);
+    boost::asio::awaitable<bool> await_power(std::string id, std::function<bool(const Vm&)> holds,
+                                             base::Duration limit);
+    base::Result<void> fits_to_start(const Vm& vm) const;
+
+    // update
+    Done apply_spec(OperationControl& control, std::string id);
+    Done apply_update(OperationControl& control, std::string id, VmPatch patch, bool record_changed);
+
+    VmParts p_;
+    VmPlacement placement_;
+};
+
+// Raises the generation when that is news.
+void want_power(Vm& vm, bool on);
+
+// state_conflict with the state and the verbs that are allowed in it.
+[[nodiscard]] base::Error power_conflict(const Vm& vm, std::string_view verb);
+
+}  // namespace ghost::agent

@@ -1,0 +1,139 @@
+// Changing a VM: labels, owner, protection, size, wanted power.
+#include "agent/vm/vm_service.hpp"
+
+#include <boost/json/object.hpp>
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace ghost::agent {
+namespace asio = boost::asio;
+namespace {
+
+// The patched record, generation and all; what doesn't differ from `vm` changes nothing.
+void apply_patch(Vm& vm, const VmPatch& patch) {
+    const auto before = to_document(vm);
+    if (patch.owner) vm.owner = *patch.owner;
+    if (patch.clear_labels) vm.labels.clear();
+    for (const auto& [key, value] : patch.labels) {
+        if (value)
+            vm.labels[key] = *value;
+        else
+            vm.labels.erase(key);
+    }
+    auto& spec = vm.spec;
+    spec.is_protected = patch.is_protected.value_or(spec.is_protected);
+    spec.autostart = patch.autostart.value_or(spec.autostart);
+    spec.power_on = patch.power_on.value_or(spec.power_on);
+    spec.vcpus = patch.vcpus.value_or(spec.vcpus);
+    spec.memory_mib = patch.memory_mib.value_or(spec.memory_mib);
+    spec.disk_gib = patch.disk_gib.value_or(spec.disk_gib);
+    if (to_document(vm) != before) ++vm.generation;
+}
+
+// As it was before the patch, but for the wanted power when somebody asked otherwise since.
+void put_back(Vm& vm, const Vm& before, const VmPatch& patch) {
+    const bool wanted = vm.spec.power_on;
+    vm.owner = before.owner;
+    vm.labels = before.labels;
+    vm.spec = before.spec;
+    if (wanted != patch.power_on.value_or(before.spec.power_on)) vm.spec.power_on = wanted;
+    ++vm.generation;
+}
+
+}  // namespace
+
+VmService::Begun VmService::update(base::Context context, std::string id, VmPatch patch, IfMatch match) {
+    const auto found = changeable(id, match);
+    if (!found) co_return base::fail(found.error());
+    const Vm before = **found;
+    auto after = before;
+    apply_patch(after, patch);
+
+    const auto host_cpus = p_.hypervisor.link().host.cpus;
+    if (patch.vcpus && *patch.vcpus > host_cpus) {
+        base::Error error{base::Errc::insufficient_resources,
+                          fmt::format("{} vCPUs are more than this host's {} CPUs", *patch.vcpus, host_cpus)};
+        error.facts["needed"] = boost::json::object{{"vcpus", *patch.vcpus}};
+        error.facts["free"] = boost::json::object{{"vcpus", host_cpus}};
+        co_return base::fail(std::move(error));
+    }
+    const auto growth = disk_bytes_of(after.spec) - disk_bytes_of(before.spec);
+    if (const auto fits = p_.capacity.fits({0, 0, growth}); growth > 0 && !fits) co_return base::fail(fits.error());
+    if (is_running(before)) {
+        // What it may take at its next start is promised now, or refused now.
+        if (const auto fits = fits_to_start(after); (patch.vcpus || patch.memory_mib) && !fits)
+            co_return base::fail(fits.error());
+    } else if (patch.power_on.value_or(false)) {
+        if (const auto fits = fits_to_start(after); !fits) co_return base::fail(fits.error());
+    }
+
+    Verb verb{.kind = "vm.update"};
+    verb.edit = [patch](Vm& vm) { apply_patch(vm, patch); };
+    verb.rollback = [before, patch](Vm& vm) { put_back(vm, before, patch); };
+    verb.claim = patch.power_on.value_or(false) && !is_running(before);
+    const bool differs = to_document(before) != to_document(after);
+    co_return co_await begin(
+        std::move(context), **found, std::move(verb),
+        [this, vm_id = before.id, before, patch, differs](OperationControl& control) -> Done {
+            auto done = co_await apply_update(control, vm_id, patch, differs);
+            if (done || control.stopping()) co_return done;
+            // Back to what it was, as far as the hypervisor lets us.
+            const auto& s = before.spec;
+            if (patch.vcpus || patch.memory_mib)
+                (void)co_await p_.hypervisor.resize(vm_id, s.vcpus, s.memory_mib, control.stalled());
+            if (patch.autostart)
+                (void)co_await p_.hypervisor.set_autostart(vm_id, s.autostart == Autostart::always, control.stalled());
+            (void)co_await p_.hypervisor.set_record(vm_id, to_document(before), control.stalled());
+            co_return done;
+        });
+}
+
+// Makes the domain what the spec says, power apart: for a change that was cut off, nobody knows where.
+VmService::Done VmService::apply_spec(OperationControl& control, std::string id) {
+    const auto* vm = p_.index.find(id);
+    if (vm == nullptr || !vm->observed.present) co_return base::fail(base::Errc::not_found, "the domain is gone");
+    VmPatch all;
+    all.autostart = vm->spec.autostart;
+    all.vcpus = vm->spec.vcpus;
+    all.memory_mib = vm->spec.memory_mib;
+    all.disk_gib = vm->spec.disk_gib;
+    co_return co_await apply_update(control, std::move(id), std::move(all), true);
+}
+
+VmService::Done VmService::apply_update(OperationControl& control, std::string id, VmPatch patch, bool record_changed) {
+    const auto* vm = p_.index.find(id);
+    if (vm == nullptr) co_return base::fail(base::Errc::not_found, "the VM is gone");
+    const auto spec = vm->spec;
+    if (record_changed) {
+        control.phase("record");
+        if (auto done = co_await p_.hypervisor.set_record(id, to_document(*vm), control.stalled()); !done)
+            co_return done;
+    }
+    if (patch.autostart) {
+        control.phase("autostart");
+        if (auto done =
+                co_await p_.hypervisor.set_autostart(id, *patch.autostart == Autostart::always, control.stalled());
+            !done)
+            co_return done;
+    }
+    if (patch.vcpus || patch.memory_mib) {
+        control.phase("resize");
+        if (auto done = co_await p_.hypervisor.resize(id, spec.vcpus, spec.memory_mib, control.stalled()); !done)
+            co_return done;
+    }
+    vm = p_.index.find(id);
+    const bool off =
+        vm != nullptr && (vm->observed.power == virt::Power::off || vm->observed.power == virt::Power::crashed);
+    if (patch.disk_gib && off) {
+        control.phase("grow");
+        if (auto done = co_await apply_growth(id); !done) co_return done;
+    }
+    vm = p_.index.find(id);
+    if (vm == nullptr || !patch.power_on) co_return base::Result<void>{};
+    if (*patch.power_on && !is_running(*vm)) co_return co_await power_on(control, id);
+    if (!*patch.power_on && is_running(*vm)) co_return co_await power_off(control, id, {});
+    co_return base::Result<void>{};
+}
+
+}  // namespace ghost::agent

@@ -1,0 +1,78 @@
+# bash completion for ghostctl
+_ghostctl_names() { # the names in `ghostctl $* -o name`, at once or not at all
+    timeout 2 ghostctl "${where[@]}" "$@" -o name 2>/dev/null
+}
+
+_ghostctl() {
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+    local -a words=() where=()
+    local index word
+    COMPREPLY=()
+
+    # The words that are no options, and where the agent is.
+    for ((index = 1; index < COMP_CWORD; ++index)); do
+        word=${COMP_WORDS[index]}
+        case $word in
+            --socket | --agent | --cert | --key | --cacert)
+                where+=("$word" "${COMP_WORDS[index + 1]:-}")
+                ((++index))
+                ;;
+            -o | --output | --timeout | --grace | -l | --label | --power | --owner | --name | --vcpu | --vcpus | --ram | \
+                --memory-mib | --disk | --extra-disk | --network | --ssh-key | --user | --hostname | --user-data | \
+                --wait-for | --template | --image | --file | --source | --checksum | --format) ((++index)) ;;
+            -*) ;;
+            *) words+=("$word") ;;
+        esac
+    done
+
+    case $previous in
+        --socket | --cert | --key | --cacert | --file | --user-data | --ssh-key)
+            mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            compopt -o filenames
+            return
+            ;;
+        -o | --output) mapfile -t COMPREPLY < <(compgen -W 'table json yaml name' -- "$current") && return ;;
+        --power)
+            mapfile -t COMPREPLY < <(compgen -W 'running off paused suspended crashed unknown' -- "$current")
+            return
+            ;;
+        --wait-for) mapfile -t COMPREPLY < <(compgen -W 'running address' -- "$current") && return ;;
+        --format) mapfile -t COMPREPLY < <(compgen -W 'qcow2 raw' -- "$current") && return ;;
+        --template | --image)
+            mapfile -t COMPREPLY < <(compgen -W "$(_ghostctl_names image list)" -- "$current")
+            return
+            ;;
+        --agent | --timeout | --grace | -l | --label | --owner | --name | --vcpu | --vcpus | --ram | --memory-mib | \
+            --disk | --extra-disk | --network | --user | --hostname | --source | --checksum) return ;;
+    esac
+
+    local choices='' wait='--timeout --no-wait'
+    if [[ $current == -* ]]; then
+        case ${words[*]:0:2} in
+            'vm create') choices="--name --template --image --vcpu --vcpus --ram --memory-mib --disk --extra-disk --network
+                --ssh-key --user --hostname --user-data --label --owner --protected --no-start --wait-for $wait" ;;
+            'vm list') choices='--label --power --owner --name --managed --unmanaged' ;;
+            'vm stop' | 'vm restart') choices="--force --grace $wait" ;;
+            'vm delete') choices="--yes $wait" ;;
+            'vm status') ;;
+            vm\ * | 'image delete' | 'operation cancel') choices=$wait ;;
+            'image add') choices="--file --source --checksum --format $wait" ;;
+            'operation wait') choices='--timeout' ;;
+            '') choices='--version' ;;
+        esac
+        choices+=' --help --output --socket --agent --cert --key --cacert'
+    else
+        case ${#words[@]}:${words[*]:0:2} in
+            0:*) choices='status version vm image operation resources' ;;
+            1:vm) choices='list create status start stop restart reset pause resume suspend delete' ;;
+            1:image) choices='list show add delete' ;;
+            1:operation) choices='list show wait cancel' ;;
+            2:vm\ list | 2:vm\ create) ;;
+            2:vm\ *) choices=$(_ghostctl_names vm list) ;;
+            2:image\ show | 2:image\ delete) choices=$(_ghostctl_names image list) ;;
+            2:operation\ show | 2:operation\ wait | 2:operation\ cancel) choices=$(_ghostctl_names operation list) ;;
+        esac
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$current")
+}
+complete -F _ghostctl ghostctl

@@ -1,0 +1,323 @@
+#!/usr/bin/env bash
+# From a clone to a running guest on Debian 12: installs, builds, starts libvirt
+# and an agent of its own, makes throwaway certificates and a small image, and
+# boots a VM from it.
+#
+# Usage: sudo packaging/quickstart.sh [--image FILE]    start, or go on with what runs
+#        sudo packaging/quickstart.sh stop              take all of it away again
+#
+# Everything it makes is in GHOST_QUICKSTART_DIR (default /var/lib/ghost-quickstart)
+# but for the build in build/release and the image cache in /var/cache/ghost-agent.
+# GHOST_QUICKSTART_PORT (9092) is the API's port on 127.0.0.1, the next one below
+# it the metrics'.
+set -euo pipefail
+
+SECONDS=0
+clone=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+home=${GHOST_QUICKSTART_DIR:-/var/lib/ghost-quickstart}
+port=${GHOST_QUICKSTART_PORT:-9092}
+vm=hello
+marker=$home/made-by-quickstart
+socket=$home/agent.sock
+agent=$clone/build/release/ghost-agent
+export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C.UTF-8
+
+say() { printf '[%3d s] %s\n' "$SECONDS" "$*"; }
+fail() {
+    printf 'quickstart: %s\n' "$*" >&2
+    exit 1
+}
+usage() {
+    sed -n '6,7s/^# //p' "${BASH_SOURCE[0]}" >&2
+    exit 2
+}
+
+image=
+verb=start
+while (($# > 0)); do
+    case $1 in
+        stop) verb=stop ;;
+        --image)
+            (($# > 1)) || usage
+            image=$(realpath -- "$2") || fail "there is no image $2"
+            [[ -r $image ]] || fail "the image $2 can't be read"
+            shift
+            ;;
+        *) usage ;;
+    esac
+    shift
+done
+((EUID == 0)) || fail "needs root, for packages, libvirt and /var/lib: sudo packaging/quickstart.sh"
+[[ $home == /* && $home != / ]] || fail "GHOST_QUICKSTART_DIR must be an absolute path"
+
+# ---- asking ----
+over_socket() { # method, path, then what curl takes
+    curl -sS --max-time 320 --unix-socket "$socket" -X "$1" "http://localhost$2" "${@:3}"
+}
+over_tls() {
+    curl -sS --max-time 320 --cert "$home/certs/client.crt" --key "$home/certs/client.key" \
+        --cacert "$home/certs/ca.crt" -X "$1" "https://127.0.0.1:$port$2" "${@:3}"
+}
+status_of() { # the HTTP status alone; 000 when nobody answers
+    over_socket GET "$1" -o /dev/null -w '%{http_code}' --max-time 10 2>/dev/null || true
+}
+hypervisor() { timeout 20 virsh -q -c qemu:///system "$@"; }
+is_running() { # pid file, program's name
+    local pid
+    pid=$(cat "$1" 2>/dev/null) && [[ $pid =~ ^[0-9]+$ ]] && [[ $(cat "/proc/$pid/comm" 2>/dev/null) == "$2" ]] &&
+        ! grep -q '^State:.*Z' "/proc/$pid/status" 2>/dev/null # dead, and nobody has taken note yet
+}
+end_process() { # pid file, program's name: asks, waits, insists
+    local pid
+    if is_running "$1" "$2"; then
+        pid=$(cat "$1")
+        kill "$pid" 2>/dev/null || true
+        for _ in {1..150}; do
+            is_running "$1" "$2" || break
+            sleep 0.2
+        done
+        ! is_running "$1" "$2" || kill -KILL "$pid" 2>/dev/null || true
+    fi
+    rm -f -- "$1"
+}
+
+# ---- stop ----
+# Domains whose disks are ours, when no agent is left to delete them.
+remove_domains() {
+    local domain
+    for domain in $(hypervisor list --all --uuid 2>/dev/null); do
+        hypervisor dumpxml "$domain" 2>/dev/null | grep -qF "$home/" || continue
+        hypervisor destroy "$domain" >/dev/null 2>&1 || true
+        hypervisor undefine "$domain" --nvram --managed-save --snapshots-metadata --checkpoints-metadata \
+            >/dev/null 2>&1 || true
+    done
+}
+stop() {
+    [[ -d $home ]] || { say "there is nothing to stop" && exit 0; }
+    [[ -f $marker ]] || fail "$home was not made by this script; it stays as it is"
+    if is_running "$home/agent.pid" ghost-agent; then
+        say "deleting the VM"
+        over_socket DELETE "/v1/vms/$vm?wait=60" -o /dev/null || true
+        say "stopping the agent"
+        end_process "$home/agent.pid" ghost-agent
+    fi
+    if hypervisor version >/dev/null 2>&1; then
+        remove_domains
+        hypervisor pool-destroy ghost-quickstart >/dev/null 2>&1 || true
+        hypervisor pool-undefine ghost-quickstart >/dev/null 2>&1 || true
+        if [[ -f $home/network-was-off ]]; then hypervisor net-destroy default >/dev/null 2>&1 || true; fi
+        if [[ -f $home/network-was-absent ]]; then hypervisor net-undefine default >/dev/null 2>&1 || true; fi
+    fi
+    if [[ -f $home/libvirt-by-systemd ]]; then
+        systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket 2>/dev/null || true
+    fi
+    local daemon
+    for daemon in libvirtd virtlockd virtlogd; do end_process "$home/$daemon.pid" "$daemon"; done
+    rm -rf -- "$home"
+    say "stopped; the image cache in /var/cache/ghost-agent and build/ stay"
+}
+if [[ $verb == stop ]]; then
+    stop
+    exit 0
+fi
+
+# ---- start ----
+[[ ! -e $home || -f $marker ]] || fail "$home is there and was not made by this script"
+[[ $(. /etc/os-release && echo "${ID:-} ${VERSION_ID:-}") == "debian 12" ]] ||
+    say "this is not Debian 12; going on, but packages may be called otherwise"
+
+say "packages"
+# shellcheck source=packaging/dependencies.sh
+source "$clone/packaging/dependencies.sh"
+packages=("${build_packages[@]}" "${run_packages[@]}")
+[[ -n $image ]] || packages+=("${image_packages[@]}")
+install_packages "${packages[@]}"
+
+say "building (the first time takes minutes)"
+cd -- "$clone"
+log=$(mktemp)
+if ! { cmake --preset release -DGHOST_TESTS=OFF && cmake --build --preset release --target ghost-agent; } >"$log" 2>&1; then
+    tail -n 40 "$log" >&2
+    rm -f -- "$log"
+    fail "the build failed"
+fi
+rm -f -- "$log"
+
+mkdir -p -- "$home"
+chmod 711 "$home" # QEMU's own user passes through to the disks
+touch -- "$marker"
+
+answers() {
+    for _ in {1..60}; do
+        if hypervisor version >/dev/null 2>&1; then return 0; fi
+        sleep 0.5
+    done
+    return 1
+}
+start_libvirt() {
+    if hypervisor version >/dev/null 2>&1; then return 0; fi
+    say "starting libvirt"
+    if [[ -d /run/systemd/system ]]; then
+        touch "$home/libvirt-by-systemd"
+        systemctl start libvirtd.service
+    else
+        local daemon
+        mkdir -p /run/libvirt
+        for daemon in virtlogd virtlockd libvirtd; do
+            # One that somebody else runs is used as it is.
+            pgrep -x "$daemon" >/dev/null || "$daemon" -d -p "$home/$daemon.pid"
+        done
+    fi
+    answers || fail "libvirtd doesn't answer at qemu:///system"
+}
+# shellcheck source=packaging/kvm.sh
+source "$clone/packaging/kvm.sh"
+open_kvm
+virt_type=auto
+if kvm_is_broken; then
+    say "/dev/kvm is there but can't run guests: they are emulated, which is slow"
+    virt_type=qemu
+fi
+start_libvirt
+# What the agent does to the network is undone by stop.
+if ! is_running "$home/agent.pid" ghost-agent; then
+    if ! hypervisor net-info default >/dev/null 2>&1; then
+        touch "$home/network-was-absent" "$home/network-was-off"
+    elif ! hypervisor net-info default | grep -Eq '^Active: +yes'; then
+        touch "$home/network-was-off"
+    fi
+fi
+
+# A CA, the agent's certificate and a client's, for a month.
+make_certificates() {
+    local name usage
+    if openssl x509 -checkend 86400 -noout -in "$home/certs/client.crt" >/dev/null 2>&1; then return 0; fi
+    say "certificates"
+    rm -rf -- "$home/certs"
+    (
+        umask 077
+        mkdir -- "$home/certs"
+        cd -- "$home/certs"
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj '/CN=ghost quickstart CA' \
+            -addext 'keyUsage=critical,keyCertSign,cRLSign' -keyout ca.key -out ca.crt
+        for name in agent client; do
+            if [[ $name == agent ]]; then usage=serverAuth; else usage=clientAuth; fi
+            openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" -keyout $name.key \
+                -out $name.csr
+            printf '%s\n' 'basicConstraints=CA:FALSE' 'keyUsage=critical,digitalSignature' "extendedKeyUsage=$usage" \
+                'subjectAltName=IP:127.0.0.1,DNS:localhost' >$name.ext
+            openssl x509 -req -in $name.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 29 -extfile $name.ext \
+                -out $name.crt
+            rm -f $name.csr $name.ext
+        done
+    ) >/dev/null 2>&1 || fail "openssl can't make certificates in $home/certs"
+    made_certificates=yes
+}
+made_certificates=no
+make_certificates
+
+cat >"$home/agent.yaml" <<END
+state_dir: $home/state
+agent:
+  name: quickstart
+api:
+  listen_addr: 127.0.0.1:$port
+  socket: $socket
+  socket_group: root
+  tls_cert: $home/certs/agent.crt
+  tls_key: $home/certs/agent.key
+  tls_ca: $home/certs/ca.crt
+metrics:
+  listen_addr: 127.0.0.1:$((port - 1))
+libvirt:
+  virt_type: $virt_type
+  storage_pool: ghost-quickstart
+resources: # a trial on any PC: little is kept back
+  reserved_cpu: 0
+  reserved_ram_gb: 0.5
+  reserved_disk_gb: 1
+logging:
+  format: text
+END
+
+start_agent() {
+    if is_running "$home/agent.pid" ghost-agent; then
+        # A program built anew, or new certificates, want a new process; the VMs don't notice.
+        if [[ $made_certificates == no && $(readlink "/proc/$(cat "$home/agent.pid")/exe") == "$agent" ]]; then return 0; fi
+        end_process "$home/agent.pid" ghost-agent
+    fi
+    say "starting the agent"
+    setsid "$agent" --config "$home/agent.yaml" </dev/null >>"$home/agent.log" 2>&1 &
+    echo $! >"$home/agent.pid"
+    for _ in {1..300}; do
+        if [[ $(status_of /ready) == 200 ]]; then return 0; fi
+        if ! is_running "$home/agent.pid" ghost-agent && ! kill -0 "$(cat "$home/agent.pid")" 2>/dev/null; then break; fi
+        sleep 0.2
+    done
+    tail -n 20 "$home/agent.log" >&2
+    fail "the agent doesn't get ready; its log is $home/agent.log"
+}
+start_agent
+
+# Passes an answer on; a problem ends the script with its sentence.
+checked() {
+    local answer
+    answer=$(cat)
+    if jq -e '(.type? // "") | startswith("urn:ghost:problem:")' >/dev/null 2>&1 <<<"$answer"; then
+        jq -r '"\(.title // .code): \(.detail // "")"' <<<"$answer" >&2
+        return 1
+    fi
+    printf '%s\n' "$answer"
+}
+if [[ $(status_of /v1/images/tiny) != 200 ]]; then
+    if [[ -z $image ]]; then
+        say "building a small image from Debian packages"
+        image=$home/tiny.qcow2
+        "$clone/packaging/build-image.sh" "$image" || fail "the image can't be built"
+    fi
+    say "importing the image"
+    jq -n --arg source "file://$image" '{name: "tiny", source: $source}' |
+        over_socket POST '/v1/images?wait=300' -H 'Content-Type: application/json' --data-binary @- |
+        checked >/dev/null || fail "the image can't be imported"
+    [[ $(status_of /v1/images/tiny) == 200 ]] || fail "the image isn't there after its import"
+    [[ $image != "$home/tiny.qcow2" ]] || rm -f -- "$image"
+elif [[ -n $image ]]; then
+    say "the image is there already, from an earlier run; for $image, stop first"
+fi
+
+if [[ $(status_of "/v1/vms/$vm") != 200 ]]; then
+    say "creating the VM $vm"
+    printf '{"name": "%s", "spec": {"image": "tiny", "vcpus": 1, "memory_mib": 256, "disk_gib": 1}}' "$vm" |
+        over_tls POST '/v1/vms?wait=300' -H 'Content-Type: application/json' --data-binary @- |
+        checked >/dev/null || fail "the VM can't be created; the agent's log is $home/agent.log"
+elif [[ $(over_tls GET "/v1/vms/$vm" | jq -r .status.power) == off ]]; then
+    say "starting the VM $vm"
+    over_tls POST "/v1/vms/$vm/start?wait=120" | checked >/dev/null || fail "the VM can't be started"
+fi
+
+say "waiting for the guest's address"
+address=
+for _ in {1..360}; do
+    address=$(over_tls GET "/v1/vms/$vm" | jq -r '.status.addresses[0] // empty' 2>/dev/null || true)
+    [[ -z $address ]] || break
+    sleep 0.5
+done
+if [[ -z $address ]]; then
+    over_tls GET "/v1/vms/$vm" | jq .status >&2 || true
+    fail "the guest has no address after three minutes; it may not have booted. The agent's log is $home/agent.log"
+fi
+
+minutes=$((SECONDS / 60))
+cat <<END
+
+The VM $vm runs and has the address $address (after $minutes min $((SECONDS % 60)) s).
+
+List the VMs over HTTPS with the client certificate:
+  curl --cert $home/certs/client.crt --key $home/certs/client.key --cacert $home/certs/ca.crt https://127.0.0.1:$port/v1/vms
+or on this machine:
+  export PATH=\$PATH:$clone/build/release GHOST_SOCKET=$socket
+  ghostctl vm list
+
+Stop all of it:
+  sudo packaging/quickstart.sh stop
+END
