@@ -1,0 +1,255 @@
+// The client against our own server, and against servers that misbehave.
+#include "tests/component/net/server_fixture.hpp"
+#include "tests/component/net/wire.hpp"
+
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <catch2/catch.hpp>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <deque>
+#include <future>
+
+using namespace ghost;
+using namespace ghost::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+net::ClientRequest to(std::string target, net::Method method = net::Method::get, std::string body = {}) {
+    net::ClientRequest request;
+    request.method = method;
+    request.target = std::move(target);
+    request.body = std::move(body);
+    request.timeout = 30s;
+    return request;
+}
+
+// Answers each connection with the next of its scripts, whatever is asked, and closes it.
+class ScriptedServer {
+public:
+    explicit ScriptedServer(std::deque<std::string> scripts) : scripts_(std::move(scripts)) {
+        fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof address;
+        REQUIRE(::bind(fd_, reinterpret_cast<const sockaddr*>(&address), size) == 0);
+        REQUIRE(::listen(fd_, 8) == 0);
+        REQUIRE(::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+        port_ = ntohs(address.sin_port);
+        thread_ = std::thread{[this] { run(); }};
+    }
+    ~ScriptedServer() {
+        ::shutdown(fd_, SHUT_RDWR);
+        thread_.join();
+        ::close(fd_);
+    }
+    [[nodiscard]] net::Peer peer() const { return net::HttpPeer{"127.0.0.1", std::to_string(port_)}; }
+    std::atomic<int> served{0};
+
+private:
+    void run() {
+        for (const auto& script : scripts_) {
+            const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
+            if (fd < 0) return;
+            std::array<char, 4096> request{};
+            if (::recv(fd, request.data(), request.size(), 0) > 0) {
+                ++served;
+                static_cast<void>(::send(fd, script.data(), script.size(), MSG_NOSIGNAL));
+            }
+            ::shutdown(fd, SHUT_WR);
+            while (::recv(fd, request.data(), request.size(), 0) > 0) {
+            }
+            ::close(fd);
+        }
+    }
+
+    std::deque<std::string> scripts_;
+    int fd_ = -1;
+    std::uint16_t port_ = 0;
+    std::thread thread_;
+};
+
+base::Error error_of(ServerFixture& loop, net::Peer peer, net::ClientRequest request) {
+    const auto client = net::make_client(std::move(peer));
+    const auto result = loop.await(client->send(std::move(request)));
+    REQUIRE_FALSE(result);
+    return result.error();
+}
+
+net::Peer https(std::uint16_t port, const std::string& certificate, std::string host = "127.0.0.1") {
+    return net::HttpsPeer{std::move(host), std::to_string(port), certificates().client(certificate)};
+}
+
+}  // namespace
+
+TEST_CASE("the client speaks over a Unix socket, plain TCP and TLS, and keeps its connection") {
+    ServerFixture server;
+    const auto path = certificates().folder.path("client.sock");
+    REQUIRE(server.listen(net::UnixEndpoint{.path = path, .group = {}}));
+    const auto plain = server.listen_tcp();
+    const auto secure = server.listen_tcp(certificates().server());
+    for (const auto& peer :
+         {net::Peer{net::UnixPeer{path}}, net::Peer{net::HttpPeer{"127.0.0.1", std::to_string(plain)}},
+          https(secure, "alice"), https(secure, "", "localhost")}) {
+        REQUIRE(eventually([&] { return server.connections() == 0; }));
+        const auto client = net::make_client(peer);
+        for (int i = 0; i < 3; ++i) {
+            const auto response = server.await(client->send(to("/echo", net::Method::post, "{\"a\":1}")));
+            REQUIRE(response);
+            CHECK(response->status == 200);
+            CHECK(response->body == "{\"a\":1}");
+            CHECK(response->headers.find("X-Request-Id"));
+        }
+        const auto head = server.await(client->send(to("/x", net::Method::head)));
+        REQUIRE(head);
+        CHECK(head->headers.find("Content-Length") == "2");
+        CHECK(head->body.empty());
+        CHECK(server.await(client->send(to("/throw")))->status == 500);
+        CHECK(server.connections() == 1);
+    }
+}
+
+TEST_CASE("requests sent at once go in turn over the one connection") {
+    ServerFixture server;
+    const auto client = net::make_client(net::HttpPeer{"127.0.0.1", std::to_string(server.listen_tcp())});
+    std::vector<std::future<std::string>> answers;
+    for (int i = 0; i < 20; ++i)
+        answers.push_back(std::async(std::launch::async, [&, i] {
+            return server.await(client->send(to("/" + std::to_string(i)))).value().body;
+        }));
+    for (int i = 0; i < 20; ++i) CHECK(answers[static_cast<std::size_t>(i)].get() == "/" + std::to_string(i));
+    CHECK(server.connections() == 1);
+}
+
+TEST_CASE("who can't be reached is named in a sentence") {
+    ServerFixture loop;
+    const auto absent = error_of(loop, net::UnixPeer{"/no/such.sock"}, to("/"));
+    CHECK(absent.code == base::Errc::source_unavailable);
+    CHECK(absent.detail == "cannot connect to /no/such.sock: No such file or directory");
+    const auto refused = error_of(loop, net::HttpPeer{"127.0.0.1", "1"}, to("/"));
+    CHECK(refused.detail == "cannot connect to http://127.0.0.1:1: Connection refused");
+    const auto nameless = error_of(loop, net::HttpPeer{"no.such.host.invalid", "80"}, to("/"));
+    CHECK(nameless.code == base::Errc::source_unavailable);
+    CHECK(nameless.detail.starts_with("cannot resolve no.such.host.invalid: "));
+}
+
+TEST_CASE("a server that can't prove who it is isn't spoken to") {
+    ServerFixture server;
+    const auto port = server.listen_tcp(certificates().server());
+    auto& all = certificates();
+    const auto distrusting =
+        net::make_client_tls({{}, {}, all.folder.write("other-ca.pem", all.other_ca.certificate())});
+    REQUIRE(distrusting);
+    const auto unknown = error_of(server, net::HttpsPeer{"127.0.0.1", std::to_string(port), *distrusting}, to("/"));
+    CHECK(unknown.code == base::Errc::source_unavailable);
+    CHECK(unknown.detail.find("https://127.0.0.1:" + std::to_string(port)) != std::string::npos);
+    CHECK_THAT(unknown.detail,
+               Catch::Contains("certificate verification failed: self-signed certificate in certificate chain"));
+
+    const auto other = server.listen_tcp(
+        net::make_server_tls(all.files("elsewhere", all.ca.issue({.common_name = "127.0.0.1",
+                                                                  .alternative_names = "DNS:elsewhere.example"})))
+            .value());
+    CHECK(error_of(server, https(other, ""), to("/")).detail.find("IP address mismatch") != std::string::npos);
+    CHECK(error_of(server, https(other, "", "localhost"), to("/")).detail.find("hostname mismatch") !=
+          std::string::npos);
+    CHECK(server.handled == 0);
+}
+
+TEST_CASE("a server that refuses our certificate says so") {
+    ServerFixture server;
+    const auto port = server.listen_tcp(certificates().server());
+    for (const auto* name : {"stranger", "expired"}) {
+        const auto error = error_of(server, https(port, name), to("/"));
+        CHECK(error.code == base::Errc::source_unavailable);
+        CHECK(error.detail.find("https://127.0.0.1:") != std::string::npos);
+        CHECK(error.detail.find("alert") != std::string::npos);
+    }
+}
+
+TEST_CASE("TLS to a plain port and a silent server are errors in time") {
+    ServerFixture server;
+    const auto port = server.listen_tcp();
+    CHECK(error_of(server, https(port, ""), to("/")).code == base::Errc::source_unavailable);
+    auto request = to("/slow");
+    request.timeout = 200ms;
+    const auto late = error_of(server, net::HttpPeer{"127.0.0.1", std::to_string(port)}, request);
+    CHECK(late.code == base::Errc::deadline_exceeded);
+    CHECK(late.detail.find("http://127.0.0.1:") != std::string::npos);
+}
+
+TEST_CASE("a connection the server has closed meanwhile is opened again, also for a POST") {
+    auto limits = small_limits();
+    limits.idle = 100ms;
+    ServerFixture server{limits};
+    const auto client = net::make_client(net::HttpPeer{"127.0.0.1", std::to_string(server.listen_tcp())});
+    for (int i = 0; i < 2; ++i) {
+        CHECK(server.await(client->send(to("/echo", net::Method::post, "x")))->body == "x");
+        CHECK(eventually([&] { return server.connections() == 0; }));
+    }
+    CHECK(server.handled == 2);
+}
+
+TEST_CASE("a request whose answer is cut off is an error, and is not sent twice") {
+    ServerFixture loop;
+    for (const std::string script : {"", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", "HTTP/1.1 200"}) {
+        CAPTURE(script);
+        ScriptedServer server{{script, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"}};
+        const auto error = error_of(loop, server.peer(), to("/", net::Method::post, "x"));
+        CHECK(error.code == base::Errc::source_unavailable);
+        CHECK(error.detail.find("closed before the response was complete") != std::string::npos);
+        CHECK(server.served == 1);
+    }
+}
+
+TEST_CASE("interim responses are passed over, bodies without a length end with the connection") {
+    ServerFixture loop;
+    ScriptedServer server{{"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nall of it"}};
+    const auto client = net::make_client(server.peer());
+    const auto response = loop.await(client->send(to("/")));
+    REQUIRE(response);
+    CHECK(response->status == 200);
+    CHECK(response->body == "all of it");
+}
+
+TEST_CASE("what is no HTTP, or more than was asked for, is an error") {
+    ServerFixture loop;
+    ScriptedServer server{{"SSH-2.0-OpenSSH_9.2\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
+                           "HTTP/1.1 200 OK\r\n\r\n" + std::string(100, 'x')}};
+    CHECK(error_of(loop, server.peer(), to("/")).code == base::Errc::source_unavailable);
+    auto small = to("/");
+    small.max_body = 10;
+    CHECK(error_of(loop, server.peer(), small).code == base::Errc::body_too_large);
+    CHECK(error_of(loop, server.peer(), small).code == base::Errc::body_too_large);
+}
+
+TEST_CASE("what would break out of the request is not sent") {
+    ServerFixture loop;
+    ScriptedServer server{{"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"}};
+    CHECK(error_of(loop, server.peer(), to("/ HTTP/1.1\r\nX: y")).code == base::Errc::validation_failed);
+    auto request = to("/");
+    request.headers.set("X", "a\r\nY: b");
+    CHECK(error_of(loop, server.peer(), request).code == base::Errc::validation_failed);
+    CHECK(server.served == 0);
+}
+
+TEST_CASE("a cancelled exchange ends with cancelled and the client can be used again") {
+    ServerFixture server;
+    const auto client = net::make_client(net::HttpPeer{"127.0.0.1", std::to_string(server.listen_tcp())});
+    boost::asio::cancellation_signal stop;
+    auto answer = server.start(client->send(to("/slow")), stop.slot());
+    REQUIRE(eventually([&] { return server.slow_waiting == 1; }));
+    server.on_loop([&] {
+        stop.emit(boost::asio::cancellation_type::terminal);
+        return true;
+    });
+    const auto result = answer.get();
+    REQUIRE_FALSE(result);
+    CHECK(result.error().code == base::Errc::cancelled);
+    CHECK(server.await(client->send(to("/after")))->body == "/after");
+}

@@ -1,0 +1,245 @@
+#include "storage/state_store.hpp"
+
+#include "base/process.hpp"
+#include "fakes/awaiting.hpp"
+#include "fakes/memory_store.hpp"
+#include "fakes/scratch_folder.hpp"
+#include "small_disk.hpp"
+#include "storage/sqlite.hpp"
+#include "storage/sqlite_store.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <spawn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <set>
+#include <sstream>
+
+using namespace ghost;
+using base::Errc;
+
+namespace {
+
+struct Fixture {
+    fakes::TestLoop loop;
+    fakes::ScratchFolder folder;
+    base::Log log;
+    std::string path = folder.path("state.db");
+
+    std::unique_ptr<storage::StateStore> open() {
+        auto store = storage::open_sqlite_store(path, log);
+        if (!store) FAIL(store.error().detail);
+        return std::move(*store);
+    }
+    base::Error refused() {
+        auto store = storage::open_sqlite_store(path, log);
+        REQUIRE_FALSE(store);
+        return store.error();
+    }
+    base::Result<void> put(storage::StateStore& store, std::string id, std::string name) {
+        storage::Changes changes;
+        changes.emplace_back(storage::VmRow{std::move(id), std::move(name), "{}"});
+        return loop.await(store.commit(std::move(changes)));
+    }
+};
+
+// What every store does alike, the fake one too.
+void check_contract(fakes::TestLoop& loop, storage::StateStore& store) {
+    const auto commit = [&](storage::Changes changes) { return loop.await(store.commit(std::move(changes))); };
+    REQUIRE(commit({storage::VmRow{"1", "web", "{\"a\":1}"}, storage::ImageRow{"debian", "{}"},
+                    storage::OperationRow{"b", "running", 20, std::nullopt, "{}"},
+                    storage::OperationRow{"a", "succeeded", 10, 15, "{}"}}));
+    REQUIRE(commit({storage::VmRow{"1", "web", std::string{"with\0zero", 9}}}));
+
+    auto state = loop.await(store.load());
+    REQUIRE(state);
+    REQUIRE(state->vms.size() == 1);
+    CHECK(state->vms[0].document == std::string{"with\0zero", 9});
+    REQUIRE(state->operations.size() == 2);
+    CHECK(state->operations[0].id == "a");
+    CHECK(state->operations[0].finished_ms == 15);
+    CHECK(state->operations[1].id == "b");
+    CHECK_FALSE(state->operations[1].finished_ms);
+    REQUIRE(state->images.size() == 1);
+
+    // A transaction with a fault in it changes nothing at all.
+    const auto taken = commit({storage::ImageRow{"other", "{}"}, storage::VmRow{"2", "web", "{}"}});
+    REQUIRE_FALSE(taken);
+    CHECK(taken.error().code == Errc::already_exists);
+    CHECK(taken.error().detail.find("web") != std::string::npos);
+    CHECK(loop.await(store.load())->images.size() == 1);
+
+    // Names move within one transaction, when the order allows it.
+    REQUIRE(commit({storage::EraseVm{"1"}, storage::VmRow{"2", "web", "{}"}}));
+    REQUIRE(commit({storage::EraseImage{"debian"}, storage::EraseVm{"nobody"}, storage::PruneOperations{15}}));
+    CHECK(loop.await(store.load())->operations.size() == 2);
+    REQUIRE(commit({storage::PruneOperations{16}}));
+    state = loop.await(store.load());
+    REQUIRE(state->operations.size() == 1);
+    CHECK(state->operations[0].id == "b");
+    CHECK(state->images.empty());
+    CHECK(state->vms.at(0).id == "2");
+
+    // An update changes what is there and never makes what isn't.
+    REQUIRE(commit({storage::UpdateVm{"2", "{\"b\":2}"}, storage::UpdateVm{"1", "{}"}}));
+    state = loop.await(store.load());
+    REQUIRE(state->vms.size() == 1);
+    CHECK(state->vms[0].name == "web");
+    CHECK(state->vms[0].document == "{\"b\":2}");
+
+    loop.await(store.close());
+    const auto late = commit({storage::EraseVm{"2"}});
+    REQUIRE_FALSE(late);
+    CHECK(late.error().code == Errc::io_error);
+    loop.await(store.close());
+}
+
+}  // namespace
+
+TEST_CASE_METHOD(Fixture, "the store in SQLite keeps the contract") { check_contract(loop, *open()); }
+
+TEST_CASE_METHOD(Fixture, "the store in memory keeps the contract") {
+    fakes::MemoryStore store;
+    check_contract(loop, store);
+}
+
+TEST_CASE_METHOD(Fixture, "what was committed is there at the next opening, closed or not") {
+    REQUIRE(put(*open(), "1", "a"));
+    auto store = open();
+    REQUIRE(put(*store, "2", "b"));
+    loop.await(store->close());
+    CHECK_FALSE(std::filesystem::exists(path + "-wal"));
+    CHECK(loop.await(open()->load())->vms.size() == 2);
+}
+
+TEST_CASE_METHOD(Fixture, "the database is private, also when it wasn't before") {
+    const auto mode = [&](const std::string& file) {
+        struct stat found = {};
+        REQUIRE(::stat(file.c_str(), &found) == 0);
+        return found.st_mode & 0777U;
+    };
+    auto store = open();
+    REQUIRE(put(*store, "1", "a"));
+    CHECK(mode(path) == 0600);
+    CHECK(mode(path + "-wal") == 0600);
+    store.reset();
+    std::filesystem::permissions(path, std::filesystem::perms{0644});
+    store = open();
+    CHECK(mode(path) == 0600);
+}
+
+TEST_CASE_METHOD(Fixture, "durability and safety are switched on") {
+    auto store = open();
+    auto database = storage::sqlite::Database::open(path);
+    REQUIRE(database);
+    CHECK(database->first_text("PRAGMA journal_mode") == "wal");
+    CHECK(database->first_text("PRAGMA user_version") == "1");
+}
+
+TEST_CASE_METHOD(Fixture, "a database of a newer version is refused with a sentence and left alone") {
+    open().reset();
+    {
+        auto database = storage::sqlite::Database::open(path);
+        REQUIRE(database);
+        REQUIRE(database->execute("PRAGMA user_version = 99"));
+    }
+    const auto error = refused();
+    CHECK(error.code == Errc::io_error);
+    CHECK(error.detail.find("version 99") != std::string::npos);
+    CHECK(error.detail.find("newer agent") != std::string::npos);
+}
+
+TEST_CASE_METHOD(Fixture, "a file that is no database, or a damaged one, is refused with advice") {
+    folder.write("state.db", std::string(8192, 'x'));
+    CHECK(refused().detail.find("damaged") != std::string::npos);
+
+    std::filesystem::remove(path);
+    {
+        auto store = open();
+        for (int i = 0; i < 200; ++i) REQUIRE(put(*store, std::to_string(i), "vm-" + std::to_string(i)));
+        loop.await(store->close());
+    }
+    auto bytes = folder.read("state.db");
+    REQUIRE(bytes.size() > 16384);
+    std::fill(bytes.begin() + 4096, bytes.begin() + 16384, '\x5a');
+    folder.write("state.db", bytes);
+    CHECK(refused().detail.find("damaged") != std::string::npos);
+}
+
+TEST_CASE_METHOD(Fixture, "a folder that isn't there is an io_error that names the path") {
+    path = folder.path("no/state.db");
+    const auto error = refused();
+    CHECK(error.code == Errc::io_error);
+    CHECK(error.detail.find(path) != std::string::npos);
+}
+
+TEST_CASE_METHOD(Fixture, "a full disk refuses the commit, keeps what there is, and works again with room") {
+    const SmallDisk disk{folder.path("disk"), 1U << 20U};
+    if (!disk.mounted()) {
+        WARN("no right to mount a tmpfs: not run");
+        return;
+    }
+    path = disk.path("state.db");
+    auto store = open();
+    REQUIRE(put(*store, "1", "a"));
+    const auto big = [&](std::string id) {
+        storage::Changes changes;
+        changes.emplace_back(storage::ImageRow{std::move(id), std::string(3U << 20U, 'x')});
+        return loop.await(store->commit(std::move(changes)));
+    };
+    const auto full = big("big");
+    REQUIRE_FALSE(full);
+    CHECK(full.error().code == Errc::insufficient_storage);
+    CHECK(full.error().facts.contains("free"));
+    CHECK(loop.await(store->load())->vms.size() == 1);
+    CHECK(loop.await(store->load())->images.empty());
+    CHECK(put(*store, "2", "b"));
+}
+
+TEST_CASE_METHOD(Fixture, "every commit that was reported survives kill -9") {
+    for (int round = 0; round < 3; ++round) {
+        std::array<int, 2> out{};
+        REQUIRE(::pipe2(out.data(), O_CLOEXEC) == 0);
+        posix_spawn_file_actions_t actions;
+        posix_spawn_file_actions_init(&actions);
+        posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
+        std::string program = STORE_WRITER;
+        path = folder.path("round-" + std::to_string(round));
+        std::array<char*, 3> argv{program.data(), path.data(), nullptr};
+        pid_t pid = -1;
+        REQUIRE(::posix_spawn(&pid, program.c_str(), &actions, nullptr, argv.data(), environ) == 0);
+        posix_spawn_file_actions_destroy(&actions);
+        ::close(out[1]);
+
+        std::string told;
+        std::array<char, 4096> buffer{};
+        bool killed = false;
+        for (;;) {
+            const auto count = ::read(out[0], buffer.data(), buffer.size());
+            if (count <= 0) break;
+            told.append(buffer.data(), static_cast<std::size_t>(count));
+            if (!killed && std::ranges::count(told, '\n') >= 40 + 17 * round) killed = ::kill(pid, SIGKILL) == 0;
+        }
+        ::close(out[0]);
+        int status = 0;
+        REQUIRE(::waitpid(pid, &status, 0) == pid);
+        REQUIRE(WIFSIGNALED(status));
+
+        auto store = open();
+        const auto state = loop.await(store->load());
+        REQUIRE(state);
+        std::set<std::string> kept;
+        for (const auto& vm : state->vms) kept.insert(vm.id);
+        std::istringstream lines{told};
+        int reported = 0;
+        for (std::string id; std::getline(lines, id); ++reported) CHECK(kept.contains(id));
+        CHECK(reported >= 40);
+        CHECK(state->vms.size() == state->operations.size());  // transactions are whole
+    }
+}

@@ -1,0 +1,322 @@
+// LibvirtHypervisor against the system's libvirtd and a real QEMU, with diskless guests that need no image. Passes with
+// a warning where no libvirtd answers.
+#include "tests/component/virt/hypervisor_harness.hpp"
+#include "virt/connection.hpp"
+#include "virt/host_objects.hpp"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+using namespace ghost;
+using base::Errc;
+using tests::diskless;
+using tests::HypervisorHarness;
+using virt::Power;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr const char* qemu = "qemu:///system";
+
+// Takes its domain away whatever happens.
+struct Guest {
+    Guest(HypervisorHarness& h, virt::DomainSpec s) : harness(h), spec(std::move(s)) {
+        const auto defined = harness.call(harness->define(spec, {}));
+        INFO((defined ? "" : defined.error().detail));
+        REQUIRE(defined.has_value());
+    }
+    ~Guest() {
+        static_cast<void>(harness.call(harness->power_off(spec.uuid)));
+        CHECK(harness.call(harness->undefine(spec.uuid, {})).has_value());
+    }
+    Guest(const Guest&) = delete;
+    Guest& operator=(const Guest&) = delete;
+    [[nodiscard]] base::Result<virt::DomainInfo> read() { return harness.call(harness->domain(spec.uuid)); }
+
+    HypervisorHarness& harness;
+    virt::DomainSpec spec;
+};
+
+void require(const base::Result<void>& done) {
+    INFO((done ? "" : done.error().detail));
+    REQUIRE(done.has_value());
+}
+
+#define NEEDS_LIBVIRTD(harness)                                 \
+    if (!(harness).connected()) {                               \
+        WARN("no libvirtd answers at " << qemu << ": not run"); \
+        return;                                                 \
+    }
+
+}  // namespace
+
+TEST_CASE("a real host says what it runs guests with") {
+    HypervisorHarness harness{qemu};
+    NEEDS_LIBVIRTD(harness)
+    const auto& host = harness->link().host;
+    CHECK((host.kind == "kvm" || host.kind == "qemu"));
+    CHECK((host.kind == "kvm") == host.no_kvm.empty());
+    if (host.kind == "kvm") CHECK(std::filesystem::exists("/dev/kvm"));
+    CHECK_FALSE(host.qemu_version.empty());
+    CHECK(host.cpus > 0);
+}
+
+TEST_CASE("guests are emulated where KVM is closed to QEMU, where there is none and where the operator says so") {
+    const auto closed = std::filesystem::temp_directory_path() / ("ghost-kvm-" + std::to_string(::getpid()));
+    std::ofstream{closed} << "";
+    std::filesystem::permissions(closed, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+    struct Case {
+        virt::VirtType wanted;
+        std::string device;
+        std::string reason;
+    };
+    for (const auto& [wanted, device, reason] : {Case{virt::VirtType::automatic, closed, "is closed to"},
+                                                 Case{virt::VirtType::automatic, "/nowhere", "there is no /nowhere"},
+                                                 Case{virt::VirtType::qemu, "/dev/kvm", "the configuration says so"}}) {
+        HypervisorHarness harness{qemu, {.virt_type = wanted, .kvm_device = device}};
+        NEEDS_LIBVIRTD(harness)
+        CHECK(harness->link().host.kind == "qemu");
+        CHECK_THAT(harness->link().host.no_kvm, Catch::Contains(reason));
+    }
+    std::filesystem::remove(closed);
+}
+
+TEST_CASE("where KVM is a must and can't be had, the hypervisor is not connected and says why") {
+    {
+        HypervisorHarness harness{qemu};
+        NEEDS_LIBVIRTD(harness)
+    }
+    HypervisorHarness harness{qemu, {.virt_type = virt::VirtType::kvm, .kvm_device = "/nowhere"}};
+    CHECK(harness.wait([&harness] { return harness->link().reason.contains("there is no /nowhere"); }));
+    CHECK_FALSE(harness->link().connected);
+    CHECK_THAT(harness->link().reason, Catch::Contains("guests are to run by KVM only"));
+}
+
+TEST_CASE("a real guest lives through its life") {
+    HypervisorHarness harness{qemu};
+    NEEDS_LIBVIRTD(harness)
+    auto spec = diskless(harness);
+    const auto folder = std::filesystem::temp_directory_path() / spec.name;
+    std::filesystem::create_directory(folder);
+    spec.console_log = folder / "console.log";
+    {
+        Guest guest{harness, spec};
+        CHECK(guest.read()->power == Power::off);
+        CHECK(guest.read()->record == spec.record);
+
+        require(harness.call(harness->start(spec.uuid, {})));
+        auto info = guest.read();
+        REQUIRE(info.has_value());
+        CHECK(info->power == Power::running);
+        CHECK(info->power_reason == "booted");
+        CHECK(info->live_vcpus == 1);
+        CHECK(info->live_memory_mib == 64);
+        REQUIRE(info->running_since.has_value());
+        CHECK(*info->running_since <= std::chrono::system_clock::now());
+        CHECK(*info->running_since > std::chrono::system_clock::now() - 5min);
+        CHECK(harness.call(harness->start(spec.uuid, {})).error().code == Errc::state_conflict);
+
+        require(harness.call(harness->pause(spec.uuid, {})));
+        CHECK(guest.read()->power == Power::paused);
+        CHECK(guest.read()->power_reason == "user");
+        require(harness.call(harness->resume(spec.uuid, {})));
+        CHECK(guest.read()->power_reason == "unpaused");
+        require(harness.call(harness->reset(spec.uuid, {})));
+
+        const auto usage = harness.call(harness->usage(spec.uuid));
+        REQUIRE(usage.has_value());
+        CHECK(usage->cpu_time_ns > 0);
+        CHECK(usage->memory_mib > 0);
+        CHECK(harness.call(harness->addresses(spec.uuid, true))->leases.empty());
+
+        require(harness.call(harness->save(spec.uuid, {})));
+        info = guest.read();
+        CHECK(info->power == Power::suspended);
+        CHECK(info->has_saved_state);
+        CHECK(info->live_vcpus == 0);
+        const auto states = harness.call(harness->states());
+        REQUIRE(states.has_value());
+        const auto state = std::ranges::find(*states, spec.uuid, &virt::DomainState::uuid);
+        REQUIRE(state != states->end());
+        CHECK(state->power == Power::suspended);
+        require(harness.call(harness->start(spec.uuid, {})));
+        CHECK(guest.read()->power_reason == "restored");
+
+        // No system runs in it: the request is taken and nothing comes of it.
+        require(harness.call(harness->request_shutdown(spec.uuid)));
+        CHECK(guest.read()->power == Power::running);
+        require(harness.call(harness->power_off(spec.uuid)));
+        CHECK(guest.read()->power == Power::off);
+        CHECK(guest.read()->power_reason == "destroyed");
+        require(harness.call(harness->power_off(spec.uuid)));
+        CHECK(harness.call(harness->usage(spec.uuid)).error().code == Errc::state_conflict);
+        CHECK(harness.call(harness->pause(spec.uuid, {})).error().code == Errc::state_conflict);
+        for (const auto* const what : {"defined", "started", "suspended", "resumed", "rebooted", "stopped"}) {
+            INFO(what);
+            CHECK(harness.wait([&] { return harness.saw(spec.uuid, what); }));
+        }
+    }
+    CHECK(std::filesystem::exists(spec.console_log));
+    std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("a real definition is edited in place while its guest runs") {
+    HypervisorHarness harness{qemu};
+    NEEDS_LIBVIRTD(harness)
+    Guest guest{harness, diskless(harness)};
+    const auto& uuid = guest.spec.uuid;
+    require(harness.call(harness->start(uuid, {})));
+    require(harness.call(harness->resize(uuid, 2, 96, {})));
+    const std::string record = R"({"v":2,"text":"]]> <&> ü"})";
+    require(harness.call(harness->set_record(uuid, record, {})));
+    require(harness.call(harness->set_autostart(uuid, true, {})));
+    auto info = guest.read();
+    REQUIRE(info.has_value());
+    CHECK(info->vcpus == 2);
+    CHECK(info->memory_mib == 96);
+    CHECK(info->live_vcpus == 1);
+    CHECK(info->live_memory_mib == 64);
+    CHECK(info->record == record);
+    CHECK(info->autostart);
+    CHECK(harness.wait([&] { return harness.saw(uuid, "metadata_changed"); }));
+    require(harness.call(harness->power_off(uuid)));
+    require(harness.call(harness->start(uuid, {})));
+    info = guest.read();
+    CHECK(info->live_vcpus == 2);
+    CHECK(info->live_memory_mib == 96);
+    CHECK(info->record == record);
+
+    auto same = guest.spec;
+    CHECK(harness.call(harness->define(same, {})).error().code == Errc::already_exists);
+    same.uuid = harness.new_uuid();
+    CHECK(harness.call(harness->define(same, {})).error().code == Errc::already_exists);
+}
+
+TEST_CASE("a real definition with everything in it is accepted") {
+    HypervisorHarness harness{qemu};
+    NEEDS_LIBVIRTD(harness)
+    auto spec = diskless(harness);
+    spec.vcpus = 3;
+    spec.disks = {{"root", "/nowhere/root <&>.qcow2", "/nowhere/base.qcow2", "qcow2"},
+                  {"data", "/nowhere/d.qcow2", "", ""}};
+    spec.seed_path = "/nowhere/seed.iso";
+    spec.nics = {{"eth0", "default", "52:54:00:11:22:33"}, {"eth1", "other", "52:54:00:11:22:34"}};
+    spec.console_log = "/nowhere/console.log";
+    spec.autostart = true;
+    spec.firmware = GENERATE(virt::Firmware::bios, virt::Firmware::uefi);
+    Guest guest{harness, spec};
+    const auto info = guest.read();
+    REQUIRE(info.has_value());
+    CHECK(info->firmware == spec.firmware);
+    CHECK(info->autostart);
+    REQUIRE(info->disks.size() == 3);
+    CHECK(info->disks[0].path == "/nowhere/root <&>.qcow2");
+    CHECK(info->disks[0].serial == "root");
+    CHECK(info->nics.size() == 2);
+    // Its files aren't there: the start fails in libvirt's words and leaves it off.
+    const auto started = harness.call(harness->start(spec.uuid, {}));
+    REQUIRE_FALSE(started.has_value());
+    CHECK_FALSE(started.error().detail.empty());
+    CHECK(guest.read()->power == Power::off);
+}
+
+TEST_CASE("a real directory pool is made with its directory, once, and clashes are told") {
+    HypervisorHarness harness{qemu};
+    NEEDS_LIBVIRTD(harness)
+    const auto name = harness.new_name();
+    const auto folder = std::filesystem::temp_directory_path() / name;
+    struct Undo {
+        std::string name;
+        std::filesystem::path folder;
+        ~Undo() {
+            const virt::ConnectPtr connection{virConnectOpen(qemu)};
+            const virt::StoragePoolPtr pool{virStoragePoolLookupByName(connection.get(), name.c_str())};
+            if (pool) {
+                virStoragePoolDestroy(pool.get());
+                virStoragePoolUndefine(pool.get());
+            }
+            std::filesystem::remove_all(folder);
+        }
+    };
+    const Undo undo{name, folder};
+    const auto made = harness.call(harness->ensure_pool(name, folder));
+    INFO((made ? "" : made.error().detail));
+    REQUIRE(made.has_value());
+    CHECK(made->path == folder);
+    CHECK(std::filesystem::is_directory(folder));
+    CHECK(harness.call(harness->ensure_pool(name, "/elsewhere"))->path == folder);
+    const auto clash = harness.call(harness->ensure_pool(harness.new_name(), folder));
+    REQUIRE_FALSE(clash.has_value());
+    CHECK(clash.error().code == Errc::state_conflict);
+    CHECK_THAT(clash.error().detail, Catch::Contains(name));
+}
+
+TEST_CASE("a real network is started, and one that clashes with the host says with what") {
+    HypervisorHarness harness{qemu};
+    NEEDS_LIBVIRTD(harness)
+    const virt::ConnectPtr connection{virConnectOpen(qemu)};
+    REQUIRE(connection);
+    struct Undo {
+        virConnectPtr connection;
+        std::string name;
+        ~Undo() {
+            const virt::NetworkPtr network{virNetworkLookupByName(connection, name.c_str())};
+            if (!network) return;
+            virNetworkDestroy(network.get());
+            virNetworkUndefine(network.get());
+        }
+    };
+    const auto define = [&](const std::string& name, const virt::Subnet& subnet) {
+        const virt::NetworkPtr made{virNetworkDefineXML(connection.get(), virt::nat_network_xml(name, subnet).c_str())};
+        REQUIRE(made);
+    };
+    std::ifstream file{"/proc/net/route"};
+    const auto routes = virt::route_claims(std::string{std::istreambuf_iterator<char>{file}, {}});
+
+    if (const auto free = virt::first_free({{0xc0a88a00, 24}, {0xc0a88b00, 24}}, routes)) {
+        const Undo undo{connection.get(), harness.new_name()};
+        define(undo.name, *free);
+        const auto started = harness.call(harness->ensure_network(undo.name));
+        INFO((started ? "" : started.error().detail));
+        REQUIRE(started.has_value());
+        CHECK(started->active);
+        CHECK_FALSE(started->bridge.empty());
+        CHECK(harness.wait([&] { return harness.saw(undo.name, "started"); }));
+        CHECK(harness.call(harness->ensure_network(undo.name))->bridge == started->bridge);
+    }
+    const auto taken = std::ranges::find_if(routes, [](const virt::Claim& c) { return c.subnet.prefix <= 24; });
+    if (taken == routes.end()) return;
+    const Undo undo{connection.get(), harness.new_name()};
+    define(undo.name, taken->subnet);
+    const auto clash = harness.call(harness->ensure_network(undo.name));
+    REQUIRE_FALSE(clash.has_value());
+    CHECK(clash.error().code == Errc::state_conflict);
+    CHECK_THAT(clash.error().detail, Catch::Contains(taken->by) && Catch::Contains(taken->subnet.text()));
+}
+
+TEST_CASE("a guest whose QEMU is stopped costs only its own figures") {
+    virt::LibvirtOptions options;
+    options.usage_limit = 2s;
+    HypervisorHarness harness{qemu, options};
+    NEEDS_LIBVIRTD(harness)
+    Guest stuck{harness, diskless(harness)};
+    Guest healthy{harness, diskless(harness)};
+    require(harness.call(harness->start(stuck.spec.uuid, {})));
+    require(harness.call(harness->start(healthy.spec.uuid, {})));
+    std::ifstream file{"/run/libvirt/qemu/" + stuck.spec.name + ".pid"};
+    pid_t pid = 0;
+    REQUIRE(file >> pid);
+    REQUIRE(::kill(pid, SIGSTOP) == 0);
+    CHECK(harness.call(harness->usage(stuck.spec.uuid)).error().code == Errc::deadline_exceeded);
+    CHECK(harness.call(harness->usage(stuck.spec.uuid)).error().code == Errc::hypervisor_unavailable);
+    CHECK(harness.call(harness->usage(healthy.spec.uuid)).has_value());
+    CHECK(harness.call(harness->states()).has_value());
+    CHECK(harness.call(harness->domains()).has_value());
+    CHECK(harness.call(harness->domain(stuck.spec.uuid))->power == Power::running);
+    REQUIRE(::kill(pid, SIGCONT) == 0);
+    require(harness.call(harness->power_off(stuck.spec.uuid)));
+}

@@ -1,0 +1,186 @@
+// A hypervisor in memory, with faults a test can switch on.
+//
+// It keeps the contract of virt/hypervisor.hpp: every call suspends at least
+// once, events come after the call that caused them, an obeyed shutdown comes
+// later than its request. It never waits for real time: a hung change calls
+// `stalled` at once and stays until released; a hung read ends with
+// deadline_exceeded after `read_deadline` of the clock it was given.
+//
+// Calls are named as the methods are: "start", "define", "ensure_network", ...
+#pragma once
+
+#include "base/clock.hpp"
+#include "virt/hypervisor.hpp"
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ghost::fakes {
+
+// Lives on one loop, as the real one does.
+class FakeHypervisor final : public virt::Hypervisor {
+public:
+    static constexpr std::size_t event_limit = 1024;
+    static constexpr std::size_t always = static_cast<std::size_t>(-1);
+
+    FakeHypervisor(boost::asio::io_context& context, base::Clock& clock);
+    ~FakeHypervisor() override;
+    FakeHypervisor(const FakeHypervisor&) = delete;
+    FakeHypervisor& operator=(const FakeHypervisor&) = delete;
+
+    // ---- Faults
+
+    enum class When : std::uint8_t {
+        before_effect,  // nothing was done
+        after_effect,   // it was done, and the caller is told otherwise
+    };
+    // The next `times` calls of `call` fail with `error`.
+    void fail(std::string call, base::Error error, std::size_t times = 1, When when = When::before_effect);
+    // Calls of `call` fail no more, whatever fail() said.
+    void heal(std::string_view call);
+    // Calls of `call` hang from now on, until release(call). A change whose waiter is cancelled meanwhile still takes
+    // effect at its release, as a real one would.
+    void hang(std::string call);
+    void release(std::string_view call);
+    // What the reading `call` finds from now on reaches its caller only after `delay`, when it may be old; zero ends
+    // it.
+    void answer_late(std::string call, base::Duration delay) { late_[std::move(call)] = delay; }
+    [[nodiscard]] std::size_t hung() const noexcept { return waiting_.size(); }
+    base::Duration read_deadline = std::chrono::seconds{5};
+
+    // While the link is down every call fails with hypervisor_unavailable and no event comes. Idempotent. run() brings
+    // the link up unless it was dropped before.
+    void drop_link(std::string reason);
+    void restore_link();
+    // Whether every lane for changes is overdue.
+    void open_breaker(bool on) { breaker_open_ = on; }
+    // From now on events are swallowed (true) or delivered again (false); what was swallowed never comes.
+    void lose_events(bool on) { losing_events_ = on; }
+    void emit(virt::Event event);
+
+    // ---- The guests and the world around the agent
+
+    enum class Shutdown : std::uint8_t { obey, ignore };
+    void on_shutdown(std::string uuid, Shutdown how);  // default: obey
+    void guest_powers_off(const std::string& uuid);
+    void guest_crashes(const std::string& uuid);
+    void set_power(const std::string& uuid, virt::Power power, std::string reason);
+    void set_addresses(std::string uuid, std::vector<std::string> leases, std::vector<std::string> from_guest = {});
+    void set_usage(std::string uuid, virt::DomainUsage usage);
+    // A domain somebody else defined, or one of ours from an earlier life.
+    void put(virt::DomainInfo domain);
+    // A domain somebody else undefined behind the agent's back.
+    void vanish(const std::string& uuid);
+    void put_network(virt::NetworkInfo network);
+    void put_pool(virt::PoolInfo pool);
+    virt::HostInfo host{"test:///fake", "test", "", "9.0.0", "", "x86_64", 8, 16 * 1024};
+
+    // ---- What happened
+
+    [[nodiscard]] const std::map<std::string, virt::DomainInfo>& all() const noexcept { return domains_; }
+    [[nodiscard]] const virt::DomainInfo* find(const std::string& uuid) const;
+    // The spec `uuid` was last defined with; null when put() made it.
+    [[nodiscard]] const virt::DomainSpec* spec_of(const std::string& uuid) const;
+    // How often `call` was made, failed ones and hung ones too.
+    [[nodiscard]] std::size_t count(std::string_view call) const;
+
+    // ---- virt::Hypervisor
+
+    [[nodiscard]] boost::asio::awaitable<void> run() override;
+    [[nodiscard]] boost::asio::awaitable<void> close(std::chrono::milliseconds grace) override;
+    [[nodiscard]] const virt::Link& link() const override { return link_; }
+    [[nodiscard]] boost::asio::awaitable<virt::Event> next_event() override;
+    [[nodiscard]] std::vector<virt::LaneStats> lanes() const override;
+
+    [[nodiscard]] Task<std::vector<virt::DomainInfo>> domains() override;
+    [[nodiscard]] Task<virt::DomainInfo> domain(std::string uuid) override;
+    [[nodiscard]] Task<std::vector<virt::DomainState>> states() override;
+    [[nodiscard]] Task<virt::DomainUsage> usage(std::string uuid) override;
+    [[nodiscard]] Task<virt::Addresses> addresses(std::string uuid, bool ask_guest) override;
+
+    [[nodiscard]] Task<void> define(virt::DomainSpec spec, Stalled stalled) override;
+    [[nodiscard]] Task<void> undefine(std::string uuid, Stalled stalled) override;
+    [[nodiscard]] Task<void> start(std::string uuid, Stalled stalled) override;
+    [[nodiscard]] Task<void> request_shutdown(std::string uuid) override;
+    [[nodiscard]] Task<void> power_off(std::string uuid, Stalled stalled = {}) override;
+    [[nodiscard]] Task<void> reset(std::string uuid, Stalled stalled) override;
+    [[nodiscard]] Task<void> pause(std::string uuid, Stalled stalled) override;
+    [[nodiscard]] Task<void> resume(std::string uuid, Stalled stalled) override;
+    [[nodiscard]] Task<void> save(std::string uuid, Stalled stalled) override;
+    [[nodiscard]] Task<void> resize(std::string uuid, unsigned vcpus, std::uint64_t memory_mib,
+                                    Stalled stalled) override;
+    [[nodiscard]] Task<void> set_autostart(std::string uuid, bool on, Stalled stalled) override;
+    [[nodiscard]] Task<void> set_record(std::string uuid, std::string record, Stalled stalled) override;
+
+    [[nodiscard]] Task<virt::NetworkInfo> ensure_network(std::string name) override;
+    [[nodiscard]] Task<virt::PoolInfo> ensure_pool(std::string name, std::string create_at) override;
+
+private:
+    using Effect = std::function<base::Result<void>()>;
+    using DomainEffect = std::function<base::Result<void>(virt::DomainInfo&)>;
+    struct Fault {
+        base::Error error;
+        std::size_t times = 0;
+        When when = When::before_effect;
+    };
+    // A hung change: its coroutine waits on `gate`.
+    struct Waiting {
+        Waiting(std::string c, boost::asio::io_context& context)
+            : call(std::move(c)), gate(context, base::Instant::max()) {}
+        std::string call;
+        boost::asio::steady_timer gate;
+        bool released = false;
+    };
+
+    // The first half of every call: suspends, counts, and fails as told.
+    [[nodiscard]] Task<void> enter(std::string call);
+    [[nodiscard]] Task<void> enter_read(std::string call);
+    [[nodiscard]] boost::asio::awaitable<void> leave_read(std::string_view call);
+    // What becomes of a hung change's effect when its waiter is gone: it comes at the release, or never.
+    enum class Late : std::uint8_t { comes, lost };
+    [[nodiscard]] Task<void> change(std::string call, Stalled stalled, Effect effect, Late late = Late::comes);
+    [[nodiscard]] Task<void> change_domain(std::string call, std::string uuid, Stalled stalled, DomainEffect effect);
+    [[nodiscard]] base::Result<void> take_fault(const std::string& call, When when);
+    [[nodiscard]] base::Result<void> add(const virt::DomainSpec& spec);
+    void stop(virt::DomainInfo& domain, virt::Power power, std::string reason);
+    void match_live(virt::DomainInfo& domain) const;
+    void tell(const std::string& uuid, std::string what);
+
+    boost::asio::io_context& context_;
+    base::Clock& clock_;
+    virt::Link link_;
+    bool dropped_ = false;
+    bool closed_ = false;
+    bool losing_events_ = false;
+    bool breaker_open_ = false;
+    std::deque<virt::Event> events_;
+    boost::asio::steady_timer event_;
+    std::map<std::string, virt::DomainInfo> domains_;
+    std::map<std::string, virt::DomainSpec> specs_;
+    std::map<std::string, Shutdown> shutdown_;
+    std::map<std::string, std::pair<std::vector<std::string>, std::vector<std::string>>> addresses_;
+    std::map<std::string, virt::DomainUsage> usage_;
+    std::map<std::string, virt::NetworkInfo> networks_;
+    std::map<std::string, virt::PoolInfo> pools_;
+    std::map<std::string, Fault, std::less<>> faults_;
+    std::map<std::string, std::size_t, std::less<>> counts_;
+    std::set<std::string, std::less<>> hanging_;
+    std::map<std::string, base::Duration, std::less<>> late_;
+    std::list<std::shared_ptr<Waiting>> waiting_;
+    std::vector<std::pair<std::string, Effect>> orphaned_;  // changes whose waiter left while they hung
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace ghost::fakes

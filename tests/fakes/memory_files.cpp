@@ -1,0 +1,220 @@
+#include "fakes/memory_files.hpp"
+
+#include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <fmt/format.h>
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <ranges>
+
+namespace ghost::fakes {
+namespace {
+
+using base::Errc;
+namespace asio = boost::asio;
+
+std::string parent_of(const std::string& path) {
+    const auto slash = path.rfind('/');
+    return slash == 0 || slash == std::string::npos ? "/" : path.substr(0, slash);
+}
+
+auto missing(std::string_view path) {
+    return base::fail(Errc::not_found, fmt::format("{}: No such file or directory", path));
+}
+
+std::string digest(const EVP_MD* kind, std::string_view bytes) {
+    unsigned char out[EVP_MAX_MD_SIZE];
+    unsigned length = 0;
+    EVP_Digest(bytes.data(), bytes.size(), out, &length, kind, nullptr);
+    std::string hex;
+    for (unsigned i = 0; i < length; ++i) hex += fmt::format("{:02x}", out[i]);
+    return hex;
+}
+
+}  // namespace
+
+void MemoryFiles::put(const std::string& path, std::string bytes, unsigned mode) {
+    put_directory(parent_of(path));
+    nodes_[path] = {std::move(bytes), mode, false};
+}
+
+void MemoryFiles::put_directory(const std::string& path) {
+    for (auto at = path; !nodes_.contains(at); at = parent_of(at)) nodes_[at] = {"", 0755, true};
+}
+
+const MemoryFiles::Node* MemoryFiles::find(const std::string& path) const {
+    const auto it = nodes_.find(path);
+    return it == nodes_.end() ? nullptr : &it->second;
+}
+
+std::vector<std::string> MemoryFiles::files() const {
+    std::vector<std::string> paths;
+    for (const auto& [path, node] : nodes_)
+        if (!node.directory) paths.push_back(path);
+    return paths;
+}
+
+std::uint64_t MemoryFiles::used() const {
+    std::uint64_t sum = 0;
+    for (const auto& node : std::views::values(nodes_)) sum += node.bytes.size();
+    return sum;
+}
+
+base::Result<void> MemoryFiles::allowed(std::string_view path) const {
+    if (!bad_part_.empty() && path.find(bad_part_) != std::string_view::npos) return base::fail(bad_error_);
+    return {};
+}
+
+base::Result<void> MemoryFiles::change(std::string_view path) {
+    ++changes_;
+    if (fail_in_ > 0 && --fail_in_ == 0) return base::fail(fail_with_);
+    return allowed(path);
+}
+
+base::Result<void> MemoryFiles::store(const std::string& path, std::string bytes, unsigned mode) {
+    if (auto may = change(path); !may) return may;
+    const auto* const parent = find(parent_of(path));
+    if (parent == nullptr || !parent->directory) return missing(path);
+    const auto* const old = find(path);
+    if (old != nullptr && old->directory) return base::fail(Errc::io_error, path + ": Is a directory");
+    const auto others = used() - (old != nullptr ? old->bytes.size() : 0);
+    if (others + bytes.size() > capacity_) {
+        base::Error error{Errc::insufficient_storage, path + ": No space left on device"};
+        base::add_disk_facts(error, bytes.size(), capacity_ - others);
+        return base::fail(std::move(error));
+    }
+    nodes_[path] = {std::move(bytes), mode, false};
+    return {};
+}
+
+storage::Files::Task<std::optional<storage::FileInfo>> MemoryFiles::stat(std::string path) {
+    co_await asio::post(asio::use_awaitable);
+    if (auto may = allowed(path); !may) co_return base::fail(std::move(may).error());
+    const auto* const node = find(path);
+    if (node == nullptr) co_return std::nullopt;
+    co_return storage::FileInfo{node->bytes.size(), node->bytes.size(), node->mode, !node->directory, node->directory};
+}
+
+storage::Files::Task<std::string> MemoryFiles::read(std::string path, std::size_t max_bytes) {
+    co_await asio::post(asio::use_awaitable);
+    if (auto may = allowed(path); !may) co_return base::fail(std::move(may).error());
+    const auto* const node = find(path);
+    if (node == nullptr) co_return missing(path);
+    if (node->directory) co_return base::fail(Errc::io_error, path + ": Is a directory");
+    if (node->bytes.size() > max_bytes)
+        co_return base::fail(Errc::io_error, fmt::format("{} is larger than {} bytes", path, max_bytes));
+    co_return node->bytes;
+}
+
+storage::Files::Task<std::string> MemoryFiles::read_head(std::string path, std::size_t bytes) {
+    co_await asio::post(asio::use_awaitable);
+    if (auto may = allowed(path); !may) co_return base::fail(std::move(may).error());
+    const auto* const node = find(path);
+    if (node == nullptr) co_return missing(path);
+    if (node->directory) co_return base::fail(Errc::io_error, path + " is not a regular file");
+    co_return node->bytes.substr(0, bytes);
+}
+
+storage::Files::Task<void> MemoryFiles::write(std::string path, std::string bytes, unsigned mode) {
+    co_await asio::post(asio::use_awaitable);
+    co_return store(path, std::move(bytes), mode);
+}
+
+storage::Files::Task<void> MemoryFiles::remove(std::string path) {
+    co_await asio::post(asio::use_awaitable);
+    if (auto may = change(path); !may) co_return may;
+    if (const auto* const node = find(path); node != nullptr && node->directory) {
+        const auto inside = nodes_.upper_bound(path + "/");
+        if (inside != nodes_.end() && inside->first.starts_with(path + "/"))
+            co_return base::fail(Errc::io_error, path + ": Directory not empty");
+    }
+    nodes_.erase(path);
+    co_return base::Result<void>{};
+}
+
+storage::Files::Task<void> MemoryFiles::rename(std::string from, std::string to) {
+    co_await asio::post(asio::use_awaitable);
+    if (auto may = change(to); !may) co_return may;
+    const auto it = nodes_.find(from);
+    if (it == nodes_.end() || !nodes_.contains(parent_of(to))) co_return missing(from);
+    auto node = std::move(it->second);
+    nodes_.erase(it);
+    nodes_[to] = std::move(node);
+    co_return base::Result<void>{};
+}
+
+storage::Files::Task<void> MemoryFiles::make_directories(std::string path, unsigned mode) {
+    co_await asio::post(asio::use_awaitable);
+    if (auto may = change(path); !may) co_return may;
+    if (const auto* const node = find(path); node != nullptr) {
+        if (!node->directory) co_return base::fail(Errc::io_error, path + ": File exists");
+        co_return base::Result<void>{};
+    }
+    put_directory(path);
+    nodes_[path].mode = mode;
+    co_return base::Result<void>{};
+}
+
+storage::Files::Task<std::vector<std::string>> MemoryFiles::list(std::string directory) {
+    co_await asio::post(asio::use_awaitable);
+    if (auto may = allowed(directory); !may) co_return base::fail(std::move(may).error());
+    const auto* const node = find(directory);
+    if (node == nullptr || !node->directory) co_return missing(directory);
+    std::vector<std::string> names;
+    for (const auto& [path, entry] : nodes_)
+        if (path != "/" && parent_of(path) == directory) names.push_back(path.substr(path.rfind('/') + 1));
+    std::ranges::sort(names);
+    co_return names;
+}
+
+storage::Files::Task<storage::Copied> MemoryFiles::copy(std::string from, std::string to,
+                                                        storage::CopyOptions options) {
+    static constexpr std::size_t chunk = 65536;
+    co_await asio::post(asio::use_awaitable);
+    const auto throws = co_await asio::this_coro::throw_if_cancelled();
+    if (auto may = allowed(from); !may) co_return base::fail(std::move(may).error());
+    const auto* const node = find(from);
+    if (node == nullptr) co_return missing(from);
+    if (node->directory) co_return base::fail(Errc::io_error, from + " is not a regular file");
+    if (exists(to)) co_return base::fail(Errc::already_exists, to + ": File exists");
+    const auto bytes = node->bytes;
+    if (auto stored = store(to, bytes, options.mode); !stored) co_return base::fail(std::move(stored).error());
+    co_await asio::this_coro::throw_if_cancelled(false);
+    bool cancelled = false;
+    for (std::size_t done = 0; done < bytes.size() && !cancelled; done += chunk) {
+        if (options.progress) options.progress(std::min(done + chunk, bytes.size()), bytes.size());
+        co_await asio::post(asio::use_awaitable);
+        const auto state = co_await asio::this_coro::cancellation_state;
+        cancelled = state.cancelled() != asio::cancellation_type::none;
+    }
+    co_await asio::this_coro::throw_if_cancelled(throws);
+    if (cancelled) {
+        nodes_.erase(to);
+        co_return base::fail(Errc::cancelled, "the copy was cancelled");
+    }
+    storage::Copied copied{bytes.size(), digest(EVP_sha256(), bytes), {}, false};
+    if (options.sha512) copied.sha512 = digest(EVP_sha512(), bytes);
+    co_return copied;
+}
+
+storage::Files::Task<storage::Space> MemoryFiles::space(std::string path) {
+    co_await asio::post(asio::use_awaitable);
+    if (auto may = allowed(path); !may) co_return base::fail(std::move(may).error());
+    co_return storage::Space{capacity_, capacity_ - std::min(capacity_, used())};
+}
+
+storage::Files::Task<std::string> MemoryFiles::resolve(std::string path) {
+    co_await asio::post(asio::use_awaitable);
+    if (auto may = allowed(path); !may) co_return base::fail(std::move(may).error());
+    auto plain = std::filesystem::path{path}.lexically_normal().string();
+    if (plain.size() > 1 && plain.ends_with('/')) plain.pop_back();
+    if (const auto link = links_.find(plain); link != links_.end()) plain = link->second;
+    if (!exists(plain)) co_return missing(path);
+    co_return plain;
+}
+
+}  // namespace ghost::fakes

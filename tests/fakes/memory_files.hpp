@@ -1,0 +1,83 @@
+// storage::Files in memory, with faults to switch on. Every call yields to the loop once, as the real one does.
+#pragma once
+
+#include "storage/files.hpp"
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace ghost::fakes {
+
+class MemoryFiles final : public storage::Files {
+public:
+    struct Node {
+        std::string bytes;
+        unsigned mode = 0644;
+        bool directory = false;
+    };
+
+    MemoryFiles() { nodes_["/"] = {"", 0755, true}; }
+
+    // For a test's arrangements and looks: no faults, no waiting. `put` makes the directories above.
+    void put(const std::string& path, std::string bytes, unsigned mode = 0644);
+    void put_directory(const std::string& path);
+    [[nodiscard]] const Node* find(const std::string& path) const;
+    [[nodiscard]] bool exists(const std::string& path) const { return find(path) != nullptr; }
+    void erase(const std::string& path) { nodes_.erase(path); }
+    // Paths of all regular files, sorted.
+    [[nodiscard]] std::vector<std::string> files() const;
+
+    // Faults. The n-th change from now on (1: the next) fails; changes are write, remove, rename, make_directories,
+    // copy.
+    void fail_change(unsigned n, base::Error error) {
+        fail_in_ = n;
+        fail_with_ = std::move(error);
+    }
+    // Every operation on a path that contains `part` fails, until an empty `part` is given.
+    void fail_paths(std::string part, base::Error error) {
+        bad_part_ = std::move(part);
+        bad_error_ = std::move(error);
+    }
+    // The file system holds `bytes` in all its files; more is insufficient_storage.
+    void set_capacity(std::uint64_t bytes) { capacity_ = bytes; }
+    // Changes so far, including failed ones.
+    [[nodiscard]] unsigned changes() const noexcept { return changes_; }
+    [[nodiscard]] std::uint64_t used() const;
+
+    // What `write` does, at once: for fakes of programs that write files.
+    [[nodiscard]] base::Result<void> store(const std::string& path, std::string bytes, unsigned mode);
+
+    Task<std::optional<storage::FileInfo>> stat(std::string path) override;
+    Task<std::string> read(std::string path, std::size_t max_bytes) override;
+    Task<std::string> read_head(std::string path, std::size_t bytes) override;
+    Task<void> write(std::string path, std::string bytes, unsigned mode) override;
+    Task<void> remove(std::string path) override;
+    Task<void> rename(std::string from, std::string to) override;
+    Task<void> make_directories(std::string path, unsigned mode) override;
+    Task<std::vector<std::string>> list(std::string directory) override;
+    // In chunks of 64 KiB, yielding after each: there a cancellation is seen.
+    Task<storage::Copied> copy(std::string from, std::string to, storage::CopyOptions options) override;
+    Task<storage::Space> space(std::string path) override;
+    // There are no symbolic links but those that link() made.
+    Task<std::string> resolve(std::string path) override;
+    void link(const std::string& path, std::string target) { links_[path] = std::move(target); }
+
+private:
+    [[nodiscard]] base::Result<void> allowed(std::string_view path) const;
+    [[nodiscard]] base::Result<void> change(std::string_view path);
+
+    std::map<std::string, Node> nodes_;
+    std::map<std::string, std::string> links_;
+    std::uint64_t capacity_ = 1ULL << 40;
+    unsigned changes_ = 0;
+    unsigned fail_in_ = 0;  // 0: never
+    base::Error fail_with_;
+    std::string bad_part_;
+    base::Error bad_error_;
+};
+
+}  // namespace ghost::fakes

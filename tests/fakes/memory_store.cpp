@@ -1,0 +1,92 @@
+#include "fakes/memory_store.hpp"
+
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include <algorithm>
+#include <ranges>
+#include <tuple>
+
+namespace ghost::fakes {
+namespace {
+
+template <class... F>
+struct Cases : F... {
+    using F::operator()...;
+};
+
+}  // namespace
+
+base::Result<void> MemoryStore::apply(Rows& rows, const storage::Change& change) {
+    using Outcome = base::Result<void>;
+    const Cases cases{
+        [&](const storage::VmRow& row) -> Outcome {
+            for (const auto& other : std::views::values(rows.vms))
+                if (other.name == row.name && other.id != row.id)
+                    return base::fail(base::Errc::already_exists, "the name '" + row.name + "' is taken");
+            rows.vms[row.id] = row;
+            return {};
+        },
+        [&](const storage::UpdateVm& update) -> Outcome {
+            if (const auto it = rows.vms.find(update.id); it != rows.vms.end()) it->second.document = update.document;
+            return {};
+        },
+        [&](const storage::OperationRow& row) -> Outcome {
+            rows.operations[row.id] = row;
+            return {};
+        },
+        [&](const storage::ImageRow& row) -> Outcome {
+            rows.images[row.name] = row;
+            return {};
+        },
+        [&](const storage::EraseVm& erase) -> Outcome {
+            rows.vms.erase(erase.id);
+            return {};
+        },
+        [&](const storage::EraseImage& erase) -> Outcome {
+            rows.images.erase(erase.name);
+            return {};
+        },
+        [&](const storage::PruneOperations& prune) -> Outcome {
+            std::erase_if(rows.operations, [&](const auto& entry) {
+                const auto& finished = entry.second.finished_ms;
+                return finished && *finished < prune.finished_before_ms;
+            });
+            return {};
+        },
+    };
+    return std::visit(cases, change);
+}
+
+boost::asio::awaitable<base::Result<storage::StoredState>> MemoryStore::load() {
+    co_await boost::asio::post(boost::asio::use_awaitable);
+    if (fail_load_) co_return base::fail(*fail_load_);
+    if (closed_) co_return base::fail(base::Errc::io_error, "the state database is closed");
+    storage::StoredState state;
+    for (const auto& row : std::views::values(rows_.vms)) state.vms.push_back(row);
+    for (const auto& row : std::views::values(rows_.operations)) state.operations.push_back(row);
+    for (const auto& row : std::views::values(rows_.images)) state.images.push_back(row);
+    std::ranges::sort(state.operations, {}, [](const auto& row) { return std::tie(row.created_ms, row.id); });
+    co_return state;
+}
+
+boost::asio::awaitable<base::Result<void>> MemoryStore::commit(storage::Changes changes) {
+    co_await boost::asio::post(boost::asio::use_awaitable);
+    ++commits_;
+    if (closed_) co_return base::fail(base::Errc::io_error, "the state database is closed");
+    if (fail_always_) co_return base::fail(*fail_always_);
+    if (fail_in_ > 0 && --fail_in_ == 0) co_return base::fail(fail_with_);
+    auto next = rows_;
+    for (const auto& change : changes)
+        if (auto applied = apply(next, change); !applied) co_return applied;
+    rows_ = std::move(next);
+    if (on_commit_) on_commit_(changes);
+    co_return base::Result<void>{};
+}
+
+boost::asio::awaitable<void> MemoryStore::close() {
+    co_await boost::asio::post(boost::asio::use_awaitable);
+    closed_ = true;
+}
+
+}  // namespace ghost::fakes

@@ -1,0 +1,1 @@
+"""What the system tests stand on: a machine of their own, an agent in it, and clients."""

@@ -1,0 +1,11 @@
+"""Where things are."""
+
+import os
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+OPENAPI = os.path.join(REPOSITORY, "agent", "api", "openapi.yaml")
+TRANSCRIPTS = os.path.join(REPOSITORY, "tests", "system", "transcripts")
+BINARY = os.path.abspath(os.environ.get("GHOST_AGENT_BINARY",
+                                        os.path.join(REPOSITORY, "build", "dev", "ghost-agent")))
+IMAGE_BUILDER = os.path.join(REPOSITORY, "packaging", "build-image.sh")
+IMAGE = os.path.abspath(os.environ.get("GHOST_TEST_IMAGE", os.path.join(REPOSITORY, "build", "test-image.qcow2")))

@@ -1,0 +1,197 @@
+#include "agent/cli/output.hpp"
+
+#include "agent/cli/progress.hpp"
+#include "agent/cli/text.hpp"
+#include "agent/cli/views.hpp"
+
+#include <boost/json/parse.hpp>
+#include <catch2/catch.hpp>
+#include <yaml-cpp/yaml.h>
+
+using namespace ghost;
+using namespace ghost::cli;
+namespace json = boost::json;
+
+namespace {
+
+const auto now = base::from_unix_ms(1'767'323'045'000);  // 2026-01-02T03:04:05Z
+
+json::object object(std::string_view text) { return json::parse(text).get_object(); }
+
+constexpr std::string_view web = R"({"id":"0198","name":"web-1","owner":"alice","managed":true,"labels":{"tier":"web"},
+  "generation":3,"created_at":"2026-01-01T03:04:05Z",
+  "spec":{"image":"debian-12","disk_gib":20,"vcpus":2,"memory_mib":2048,"power":"on","autostart":"last",
+    "protected":false,"firmware":"bios","cloud_init":{"hostname":"web-1","user":"debian",
+      "ssh_authorized_keys":["ssh-ed25519 A"],"user_data_sha256":"ab"},
+    "disks":{"data":{"size_gib":10}},"nics":{"eth0":{"network":"default"}}},
+  "status":{"phase":"ready","power":"running","addresses":["192.168.122.10","fd00::1"],"uptime_s":3600,
+    "usage":{"cpu_percent":25.5,"memory_mib":1200,"disk_bytes":1073741824},
+    "conditions":[{"type":"HasAddress","status":"true","reason":"dhcp_lease","since":"2026-01-02T03:00:05Z"}],
+    "operation":"/v1/operations/op-7","observed_at":"2026-01-02T03:04:00Z"}})";
+
+// Defined by somebody else, with a name meant for the terminal.
+constexpr std::string_view stranger = R"({"id":"6695","name":"\u001b[31mred\nline","managed":false,"labels":null,
+  "spec":{"vcpus":1,"disk_gib":0,"disks":{"vda":{"size_gib":0}}},"status":{"phase":"ready","power":"off","addresses":null,"conditions":"?"}})";
+
+}  // namespace
+
+TEST_CASE("a list of VMs is an aligned table") {
+    auto vms = json::array{};
+    vms.push_back(object(web));
+    vms.push_back(object(stranger));
+    CHECK(
+        vm_table(vms, now) ==
+        "NAME               STATE            VCPUS  MEMORY  DISK    IMAGE      ADDRESSES                OWNER  AGE\n"
+        "web-1              running          2      2 GiB   20 GiB  debian-12  192.168.122.10, fd00::1  alice  1d\n"
+        "\\x1b[31mred\\nline  off (unmanaged)  1      -       -       -          -                        -      -\n");
+    CHECK(vm_table({}, now) == "No VMs.\n");
+}
+
+TEST_CASE("a VM's page shows what was asked for and what is") {
+    const auto page = vm_page(object(web), now);
+    for (const auto* line :
+         {"Name:        web-1\n", "State:       running, up 1h\n", "Wanted:      on\n",
+          "Addresses:   192.168.122.10, fd00::1\n", "Memory:      2 GiB\n", "Disks:       data 10 GiB\n",
+          "Networks:    eth0 on default\n", "Usage:       CPU 25.5 %, memory 1.2 GiB, disk 1 GiB\n",
+          "Cloud-init:  hostname web-1, user debian, 1 SSH key, own user data\n", "Protected:   no\n",
+          "Labels:      tier=web\n", "Created:     2026-01-01T03:04:05Z (1d ago)\n", "Operation:   op-7\n",
+          "CONDITION   STATUS  REASON      FOR\nHasAddress  true    dhcp_lease  4m\n"})
+        CHECK_THAT(page, Catch::Contains(line));
+    const auto strange = vm_page(object(stranger), now);
+    CHECK(strange.find('\x1b') == std::string::npos);
+    CHECK_THAT(strange,
+               Catch::Contains("off (unmanaged)") && Catch::Contains("vda\n") && !Catch::Contains("CONDITION"));
+}
+
+TEST_CASE("views stand whatever an agent sends") {
+    for (const auto* text :
+         {"{}", R"({"name":[],"spec":5,"status":{"conditions":[1,{}],"usage":[]},"target":null})",
+          R"({"progress":{"percent":"x","eta_s":1e308},"state":7,"error":{"errors":[1]},"used_by":{}})",
+          R"({"status":{"uptime_s":1e300}})"}) {
+        CAPTURE(text);
+        const auto item = object(text);
+        for (const auto view : {View::vm, View::image, View::operation, View::resources}) {
+            CHECK_NOTHROW(render_one(item, view, Format::table, now));
+            CHECK_NOTHROW(render_list({item, 5, nullptr}, view, Format::table, now));
+            CHECK_NOTHROW(render_list({item, 5, nullptr}, view, Format::name, now));
+        }
+        CHECK_NOTHROW(status_page(item, item, item, {item}, now));
+    }
+}
+
+TEST_CASE("JSON output is indented, complete and safe to look at") {
+    CHECK(to_json_text(json::parse(R"({"a":[1,{"b":null}],"c":[],"d":{},"e":25.5,"f":"x\u001b\u009b","g":"q\"\\"})")) ==
+          "{\n  \"a\": [\n    1,\n    {\n      \"b\": null\n    }\n  ],\n  \"c\": [],\n  \"d\": {},\n  \"e\": 25.5,\n"
+          "  \"f\": \"x\\u001b\\u009b\",\n  \"g\": \"q\\\"\\\\\"\n}\n");
+    const auto vm = object(web);
+    CHECK(json::parse(render_one(vm, View::vm, Format::json, now)) == json::value(vm));
+    CHECK(json::parse(render_list({vm}, View::vm, Format::json, now)) == json::value(json::array{vm}));
+    CHECK(render_list({}, View::vm, Format::json, now) == "[]\n");
+}
+
+TEST_CASE("YAML output reads back as what it was") {
+    const auto text = to_yaml_text(json::parse(
+        R"({"power":"on","num":"123","v":"1.0","t":"2026-01-02T03:04:05Z","f":25.5,"i":7,"b":true,"z":null,"s":"null",
+            "e":"\u001b\u007f\u009b","l":["a: b","- c",""],"m":{},"o":[],"multi":"a\nb","off":"x"})"));
+    CHECK(text.find('\x1b') == std::string::npos);
+    CHECK(text.find('\x7f') == std::string::npos);
+    CHECK(text.find("\xc2\x9b") == std::string::npos);
+    CHECK_THAT(text, Catch::Contains("power: \"on\"\n") && Catch::Contains("num: \"123\"\n") &&
+                         Catch::Contains("i: 7\n") && Catch::Contains("z: null\n") && Catch::Contains("b: true\n") &&
+                         Catch::Contains("f: 25.5\n") && Catch::Contains("s: \"null\"\n") &&
+                         Catch::Contains("\"off\": x\n"));
+    const auto back = YAML::Load(text);
+    CHECK(back["e"].as<std::string>() == "\x1b\x7f\xc2\x9b");
+    CHECK(back["l"][0].as<std::string>() == "a: b");
+    CHECK(back["multi"].as<std::string>() == "a\nb");
+    CHECK(back["z"].IsNull());
+    CHECK(back["m"].IsMap());
+    CHECK(back["o"].IsSequence());
+}
+
+TEST_CASE("names are one a line: VMs and images by name, operations by id") {
+    CHECK(render_list({object(web), object(stranger)}, View::vm, Format::name, now) == "web-1\n\\x1b[31mred\\nline\n");
+    CHECK(render_one(object(R"({"id":"op-1","name":"x"})"), View::operation, Format::name, now) == "op-1\n");
+    CHECK(render_list({}, View::vm, Format::name, now).empty());
+}
+
+TEST_CASE("images show what they are and who uses them") {
+    const auto image = object(R"({"name":"debian-12","digest":"sha256:0123456789abcdef0123","source":"file:///x",
+        "format":"qcow2","architecture":"x86_64","size_bytes":367001600,"virtual_size_bytes":3221225472,
+        "verified":"local","state":"available","created_at":"2026-01-02T03:03:05Z","last_used_at":null,
+        "used_by":["0198"]})");
+    CHECK(image_table({image}, now) ==
+          "NAME       STATE      FORMAT  SIZE     VIRTUAL SIZE  VERIFIED  DIGEST               VMS  AGE\n"
+          "debian-12  available  qcow2   350 MiB  3 GiB         local     sha256:0123456789ab  1    1m\n");
+    CHECK_THAT(image_page(image, now), Catch::Contains("Digest:        sha256:0123456789abcdef0123\n") &&
+                                           Catch::Contains("Used by:       0198\n"));
+    CHECK(done_line("image debian-12", "added", image) ==
+          "image debian-12 added: qcow2 350 MiB, sha256:0123456789abcdef0123\n");
+}
+
+TEST_CASE("an operation's progress is told in words and as a bar") {
+    const auto running = object(R"({"id":"op-1","kind":"image.add","state":"running","stalled":false,
+        "target":{"type":"image","id":"i","name":"debian-12"},"created_at":"2026-01-02T03:03:05Z",
+        "progress":{"phase":"copy","done":1288490188,"total":2576980377,"unit":"bytes","percent":50.0,
+                    "rate":36700160,"eta_s":43},"cancellable":true,"requested_by":"socket:uid:0"})");
+    CHECK(progress_text(running) == "copy 50% 1.2 GiB of 2.4 GiB, 35 MiB/s, 43s left");
+    CHECK(progress_line("image debian-12", running, std::chrono::seconds{4}, 200) ==
+          "image debian-12: copy [############------------]  50%  1.2 GiB of 2.4 GiB  35 MiB/s  43s left");
+    CHECK(progress_line("image debian-12", running, std::chrono::seconds{4}, 80) ==
+          "image debian-12: copy [############------------]  50%  1.2 GiB of 2.4 GiB");
+    CHECK(progress_line("image debian-12", running, std::chrono::seconds{4}, 20) == "image debian-12: cop");
+    CHECK_THAT(operation_table({running}, now), Catch::Contains("op-1  image.add  debian-12  running  copy 50%"));
+    CHECK_THAT(operation_page(running, now), Catch::Contains("Cancellable:   yes\n"));
+    auto unknown = running;
+    unknown["progress"] = json::object{{"phase", "start\x1b"}, {"percent", nullptr}};
+    CHECK(progress_line("VM web", unknown, std::chrono::seconds{75}, 80) == "VM web: start\\x1b 1m");
+    unknown["stalled"] = true;
+    CHECK(progress_line("VM web", unknown, std::chrono::seconds{5}, 80) == "VM web: waiting for the hypervisor 5s");
+    unknown["progress"] = json::object{{"phase", "p"}, {"done", 2}, {"total", 5}, {"unit", "steps"}};
+    CHECK_THAT(progress_line("VM web", unknown, std::chrono::seconds{5}, 80), Catch::Contains(" 40%  2 of 5 steps"));
+    unknown["progress"] = json::object{{"percent", 1e9}};
+    CHECK_THAT(progress_line("VM web", unknown, std::chrono::seconds{5}, 80),
+               Catch::Contains("[########################] 100%"));
+}
+
+TEST_CASE("an operation that failed tells why") {
+    const auto page = operation_page(object(R"({"id":"op-1","kind":"vm.create","state":"failed","error":
+        {"code":"validation_failed","detail":"no good","errors":[{"pointer":"/spec","detail":"bad"}]}})"),
+                                     now);
+    CHECK_THAT(page, Catch::Contains("no good (validation_failed)\n") && Catch::Contains("/spec: bad\n"));
+}
+
+TEST_CASE("resources show totals and what is free") {
+    const auto resources = object(R"({"cpus":{"total":8,"reserved":1,"allocated":2,"free":26},
+        "memory_mib":{"total":16384,"reserved":2048,"allocated":4096,"free":10240},
+        "disk_bytes":{"total":107374182400,"reserved":10737418240,"allocated":0,"free":96636764160}})");
+    CHECK(resources_table(resources) ==
+          "RESOURCE  TOTAL    RESERVED  ALLOCATED  FREE\n"
+          "CPUs      8        1         2          26\n"
+          "Memory    16 GiB   2 GiB     4 GiB      10 GiB\n"
+          "Disk      100 GiB  10 GiB    0 B        90 GiB\n");
+}
+
+TEST_CASE("status sums up the agent and names what isn't well") {
+    const auto agent =
+        object(R"({"name":"node-1","agent_id":"a-1","version":"0.1.0","started_at":"2026-01-02T01:04:05Z",
+        "features":[],"hypervisor":{"uri":"qemu:///system","kind":"qemu","libvirt_version":"9.0.0",
+        "qemu_version":"7.2.0","connected":false},"core":{"state":"none"}})");
+    const auto health = object(R"({"status":"unhealthy","checks":{"libvirt":{"status":"down",
+        "since":"2026-01-02T03:02:05Z","reason":"no answer"},"disk":{"status":"up"}}})");
+    const auto resources = object(R"({"cpus":{"total":2,"free":4},"memory_mib":{"total":16384,"free":10240}})");
+    const auto page = status_page(agent, health, resources, {object(web), object(web), object(stranger)}, now);
+    for (const auto* line :
+         {"Agent:       node-1, version 0.1.0\n", "Up:          2h\n",
+          "Hypervisor:  qemu (no KVM: slow) (libvirt 9.0.0, QEMU 7.2.0, qemu:///system, not connected)\n",
+          "Health:      unhealthy\n", "  libvirt:   down for 2m: no answer\n",
+          "VMs:         3 (1 off (unmanaged), 2 running)\n", "CPUs:        4 vCPUs free on 2\n",
+          "Memory:      10 GiB free of 16 GiB\n"})
+        CHECK_THAT(page, Catch::Contains(line));
+    CHECK_THAT(page, !Catch::Contains("disk:"));
+}
+
+TEST_CASE("a change that went well is one line") {
+    CHECK(done_line("VM web", "started", object(web)) == "VM web started: running at 192.168.122.10, fd00::1\n");
+    CHECK(done_line("VM w\x1b", "deleted", {}) == "VM w\\x1b deleted\n");
+}

@@ -1,0 +1,168 @@
+#include "agent/vm/vm_document.hpp"
+
+#include "agent/json_reader.hpp"
+#include "agent/vm/cloud_init.hpp"
+
+#include <boost/json/serialize.hpp>
+#include <catch2/catch.hpp>
+
+using namespace ghost;
+using namespace ghost::agent;
+namespace json = boost::json;
+
+namespace {
+
+const std::string key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPp9mYb7Zb9 someone@home";
+
+json::value full_body() {
+    return {{"name", "web-1"},
+            {"owner", "alice"},
+            {"labels", {{"tier", "web"}}},
+            {"wait_for", "address"},
+            {"spec",
+             {{"image", "debian-12"},
+              {"disk_gib", 30},
+              {"vcpus", 4},
+              {"memory_mib", 4096},
+              {"autostart", "always"},
+              {"protected", true},
+              {"firmware", "uefi"},
+              {"cloud_init",
+               {{"hostname", "web.example"},
+                {"user", "deb"},
+                {"ssh_authorized_keys", {key}},
+                {"user_data", "#!/bin/sh\n"}}},
+              {"disks", {{"data", {{"size_gib", 10}}}}},
+              {"nics", {{"eth0", {{"network", "default"}}}, {"eth1", {{"network", "lan"}}}}}}}};
+}
+
+}  // namespace
+
+TEST_CASE("a create body is read whole") {
+    const auto create = read_create(full_body(), {});
+    REQUIRE(create);
+    CHECK(create->name == "web-1");
+    CHECK(create->wait_for == WaitFor::address);
+    CHECK(create->spec.vcpus == 4);
+    CHECK(create->spec.disks.at("data").size_gib == 10);
+    CHECK(create->spec.nics.at("eth1").network == "lan");
+    CHECK(create->spec.firmware == virt::Firmware::uefi);
+    CHECK(create->user_data == "#!/bin/sh\n");
+    CHECK(create->spec.cloud_init.user_data_sha256.size() == 64);
+}
+
+TEST_CASE("what isn't said comes from the defaults") {
+    const auto create = read_create({{"name", "a"}, {"spec", {{"image", "x"}}}}, {3, 777, 9, "lan"});
+    REQUIRE(create);
+    CHECK(create->spec.vcpus == 3);
+    CHECK(create->spec.memory_mib == 777);
+    CHECK(create->spec.disk_gib == 9);
+    CHECK(create->spec.nics.at("eth0").network == "lan");
+    CHECK(create->spec.power_on);
+    CHECK_FALSE(create->disk_given);
+}
+
+TEST_CASE("a disk that can't be called so is named itself") {
+    const auto name = GENERATE(as<std::string>{}, "root", "Data");
+    const auto body =
+        parse_json(R"({"name": "a", "spec": {"image": "x", "disks": {")" + name + R"(": {"size_gib": 1}}}})");
+    REQUIRE(body);
+    const auto create = read_create(*body, {});
+    REQUIRE_FALSE(create);
+    REQUIRE(create.error().faults.size() == 1);
+    CHECK(create.error().faults.front().pointer == "/spec/disks/" + name);
+}
+
+TEST_CASE("each member has its bounds") {
+    const auto refused = [](const char* spec) {
+        auto body = parse_json(std::string{R"({"name": "a", "spec": )"} + spec + "}");
+        REQUIRE(body);
+        return !read_create(*body, {});
+    };
+    for (
+        const auto* spec :
+        {R"({})", R"({"image": ""})", R"({"image": "../x"})", R"({"image": "x", "memory_mib": 0})",
+         R"({"image": "x", "memory_mib": 9223372036854775808})", R"({"image": "x", "vcpus": 0})",
+         R"({"image": "x", "vcpus": 1e99})", R"({"image": "x", "disk_gib": 0})",
+         R"({"image": "x", "autostart": "sometimes"})", R"({"image": "x", "protected": "yes"})",
+         R"({"image": "x", "disks": {"root": {"size_gib": 1}}})",
+         R"({"image": "x", "disks": {"../x": {"size_gib": 1}}})", R"({"image": "x", "disks": {"d": {}}})",
+         R"({"image": "x", "disks": {"d": {"size_gib": 1, "path": "/etc"}}})",
+         R"({"image": "x", "nics": {"e": {"network": "a'b"}}})",
+         R"({"image": "x", "cloud_init": {"ssh_authorized_keys": ["nonsense"]}})",
+         R"({"image": "x", "cloud_init": {"ssh_authorized_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPp9\nroot"]}})",
+         R"({"image": "x", "cloud_init": {"hostname": "a b"}})", R"({"image": "x", "cloud_init": {"user": "Root"}})"}) {
+        CAPTURE(spec);
+        CHECK(refused(spec));
+    }
+}
+
+TEST_CASE("a VM survives its document, secrets excepted") {
+    const auto create = read_create(full_body(), {});
+    REQUIRE(create);
+    Vm vm;
+    vm.id = "0198a7a0-0000-7000-8000-000000000000";
+    vm.name = create->name;
+    vm.owner = create->owner;
+    vm.labels = create->labels;
+    vm.generation = 7;
+    vm.created_at = base::from_unix_ms(1'700'000'000'123);
+    vm.phase = Phase::ready;
+    vm.spec = create->spec;
+    vm.plan = {"install", "sha256:ab", "qcow2",
+               "/d/root", 30,          {{"data", "/d/data"}},
+               "/d/seed", "/d/log",    {{"eth0", "52:54:00:00:00:01"}}};
+    const auto document = to_document(vm);
+    CHECK_FALSE(document.contains("#!/bin/sh"));
+    const auto back = vm_from_document(document);
+    REQUIRE(back);
+    CHECK(to_document(*back) == document);
+    CHECK(back->plan.root_gib == 30);
+    for (std::size_t cut = 0; cut < document.size(); cut += 7) CHECK_FALSE(vm_from_document(document.substr(0, cut)));
+}
+
+TEST_CASE("a resource shows the secret's digest and never the secret") {
+    const auto create = read_create(full_body(), {});
+    REQUIRE(create);
+    Vm vm;
+    vm.spec = create->spec;
+    const auto shown = json::serialize(to_resource(vm, "", base::Wall{}));
+    CHECK(shown.contains(create->spec.cloud_init.user_data_sha256));
+    CHECK_FALSE(shown.contains("#!/bin/sh"));
+}
+
+TEST_CASE("a patch says what may be changed") {
+    Vm vm;
+    vm.spec.disk_gib = 20;
+    vm.labels = {{"a", "1"}};
+    const auto patch =
+        read_patch({{"labels", {{"a", nullptr}, {"b", "2"}}}, {"spec", {{"disk_gib", 21}, {"power", "off"}}}}, vm);
+    REQUIRE(patch);
+    CHECK(patch->labels.at("a") == std::nullopt);
+    CHECK(patch->labels.at("b") == "2");
+    CHECK(patch->disk_gib == 21);
+    CHECK(patch->power_on == false);
+    CHECK_FALSE(read_patch({{"name", "other"}}, vm));
+    CHECK_FALSE(read_patch({{"spec", {{"disk_gib", 19}}}}, vm));
+    CHECK_FALSE(read_patch({{"spec", {{"cloud_init", json::object{}}}}}, vm));
+    CHECK_FALSE(read_patch({{"labels", {{"", "x"}}}}, vm));
+    CHECK_FALSE(read_patch(json::array{}, vm));
+}
+
+TEST_CASE("the seed carries names and keys, and the user's own data as it is") {
+    Vm vm;
+    vm.id = "0198a7a0-0000-7000-8000-000000000000";
+    vm.name = "web-1";
+    vm.spec.cloud_init.ssh_authorized_keys = {key};
+    vm.plan.macs = {{"eth0", "52:54:00:00:00:01"}};
+    auto files = seed_files(vm, "");
+    CHECK(files.meta_data.contains("instance-id: \"0198a7a0-0000-7000-8000-000000000000\"\n"));
+    CHECK(files.meta_data.contains("local-hostname: \"web-1\"\n"));
+    CHECK(files.user_data.starts_with("#cloud-config\n"));
+    CHECK(files.user_data.contains(key));
+    CHECK(files.vendor_data.empty());
+    CHECK(files.network_config.contains("52:54:00:00:00:01"));
+    files = seed_files(vm, "#!/bin/sh\necho mine\n");
+    CHECK(files.user_data == "#!/bin/sh\necho mine\n");
+    CHECK(files.vendor_data.contains(key));
+}

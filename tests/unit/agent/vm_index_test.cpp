@@ -1,0 +1,98 @@
+#include "agent/vm/vm_index.hpp"
+
+#include "fakes/virtual_clock.hpp"
+
+#include <boost/asio/io_context.hpp>
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+
+using namespace ghost;
+using namespace ghost::agent;
+using namespace std::chrono_literals;
+
+namespace {
+
+Vm ready(std::string id, std::string name) {
+    Vm vm;
+    vm.id = std::move(id);
+    vm.name = std::move(name);
+    vm.phase = Phase::ready;
+    return vm;
+}
+
+const Condition* condition(const Vm& vm, std::string_view type) {
+    const auto it = std::ranges::find(vm.conditions, type, &Condition::type);
+    return it == vm.conditions.end() ? nullptr : &*it;
+}
+
+}  // namespace
+
+TEST_CASE("the revision grows with what shows and not with figures") {
+    boost::asio::io_context loop;
+    fakes::VirtualClock clock;
+    VmIndex index{loop.get_executor(), clock, 1000};
+    index.put(ready("1", "a"));
+    const auto first = index.find("1")->revision;
+    CHECK(first >= 1000);
+    Observed seen{.present = true, .power = virt::Power::running};
+    index.observe("1", seen);
+    const auto second = index.find("1")->revision;
+    CHECK(second > first);
+    seen.usage = VmUsage{50, 10, 10};
+    seen.at = clock.wall() + 10s;
+    index.observe("1", seen);
+    CHECK(index.find("1")->revision == second);
+    CHECK(index.find("1")->observed.usage->memory_mib == 10);
+    seen.addresses = {"10.0.0.1"};
+    index.observe("1", seen);
+    CHECK(index.find("1")->revision > second);
+}
+
+TEST_CASE("a name finds the managed VM before another domain of that name") {
+    boost::asio::io_context loop;
+    fakes::VirtualClock clock;
+    VmIndex index{loop.get_executor(), clock, 1};
+    auto other = ready("1", "web");
+    other.managed = false;
+    index.put(other);
+    CHECK(index.find_ref("web")->id == "1");
+    index.put(ready("2", "web"));
+    CHECK(index.find_ref("web")->id == "2");
+    CHECK(index.find_ref("1")->id == "1");
+    CHECK(index.find_ref("nobody") == nullptr);
+}
+
+TEST_CASE("putting a VM again keeps what was observed") {
+    boost::asio::io_context loop;
+    fakes::VirtualClock clock;
+    VmIndex index{loop.get_executor(), clock, 1};
+    index.put(ready("1", "a"));
+    index.observe("1", {.present = true, .power = virt::Power::paused});
+    index.put(ready("1", "a"));
+    CHECK(index.find("1")->observed.power == virt::Power::paused);
+}
+
+TEST_CASE("conditions keep the time since which they hold") {
+    boost::asio::io_context loop;
+    fakes::VirtualClock clock;
+    VmIndex index{loop.get_executor(), clock, 1};
+    index.put(ready("1", "a"));
+    index.observe("1", {.present = true, .power = virt::Power::running});
+    REQUIRE(condition(*index.find("1"), "HasAddress") != nullptr);
+    CHECK_FALSE(condition(*index.find("1"), "HasAddress")->status);
+    const auto since = condition(*index.find("1"), "PowerAsWanted")->since;
+    clock.advance(60s);
+    index.observe("1", {.present = true, .power = virt::Power::running, .addresses = {"10.0.0.1"}});
+    CHECK(condition(*index.find("1"), "HasAddress")->status);
+    CHECK(condition(*index.find("1"), "HasAddress")->since > since);
+    CHECK(condition(*index.find("1"), "PowerAsWanted")->since == since);
+    index.observe("1", {.present = true, .power = virt::Power::off, .power_reason = "shutdown"});
+    CHECK_FALSE(condition(*index.find("1"), "PowerAsWanted")->status);
+    CHECK(condition(*index.find("1"), "PowerAsWanted")->reason == "shutdown");
+    CHECK(condition(*index.find("1"), "HasAddress") == nullptr);
+    index.observe("1", {.present = false});
+    CHECK(condition(*index.find("1"), "DomainMissing") != nullptr);
+    index.observe("1", {.present = true, .power = virt::Power::paused, .power_reason = "io_error"});
+    CHECK(condition(*index.find("1"), "StorageFault") != nullptr);
+}

@@ -1,0 +1,70 @@
+#include "heartbeat/identity.hpp"
+
+#include "base/ids.hpp"
+#include "tests/fakes/seeded_random.hpp"
+#include "tests/fakes/virtual_clock.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <limits>
+
+using namespace ghost;
+using heartbeat::Identity;
+using heartbeat::next_identity;
+
+namespace {
+
+struct Start {
+    fakes::VirtualClock clock;
+    fakes::SeededRandom random;
+    base::Result<Identity> from(std::string_view text) { return next_identity(text, clock, random); }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Start, "the first start makes an id of its own and is epoch one") {
+    const auto first = from("");
+    REQUIRE(first);
+    CHECK(base::is_uuid(first->install_id));
+    CHECK(first->agent_id.empty());
+    CHECK(first->epoch == 1);
+    CHECK(from("")->install_id != first->install_id);
+}
+
+TEST_CASE_METHOD(Start, "each later start keeps both ids and raises the epoch") {
+    auto identity = *from("");
+    identity.agent_id = "node-7";
+    for (std::uint64_t epoch = 2; epoch < 5; ++epoch) {
+        const auto next = from(heartbeat::to_text(identity));
+        REQUIRE(next);
+        CHECK(next->install_id == identity.install_id);
+        CHECK(next->agent_id == "node-7");
+        CHECK(next->epoch == epoch);
+        identity = *next;
+    }
+}
+
+TEST_CASE_METHOD(Start, "damaged text is a fault, never a new identity") {
+    const std::string uuid = from("")->install_id;
+    const auto with = [&uuid](const std::string& rest) { return R"({"install_id":")" + uuid + "\"" + rest + "}"; };
+    REQUIRE(from(with(R"(,"agent_id":"","epoch":3)"))->epoch == 4);
+
+    for (const std::string& text :
+         {std::string{" "}, std::string{"{"}, std::string{"[]"}, std::string{"null"}, std::string{"{}"},
+          std::string{R"({"install_id":"x","agent_id":"","epoch":1})"}, std::string{1, '\0'}, with(""),
+          with(R"(,"agent_id":"")"), with(R"(,"epoch":1)"), with(R"(,"agent_id":1,"epoch":1)"),
+          with(R"(,"agent_id":"","epoch":-1)"), with(R"(,"agent_id":"","epoch":"1")"),
+          with(R"(,"agent_id":"","epoch":1.5)"), with(R"(,"agent_id":"","epoch":18446744073709551615)"),
+          with(R"(,"agent_id":"","epoch":1e30)"), with(R"(,"agent_id":"","epoch":1) trailing)")}) {
+        CAPTURE(text);
+        const auto result = from(text);
+        REQUIRE_FALSE(result);
+        CHECK(result.error().code == base::Errc::io_error);
+        CHECK(result.error().detail.find("identity.json") != std::string::npos);
+    }
+}
+
+TEST_CASE_METHOD(Start, "the highest epochs survive the text form") {
+    Identity identity{from("")->install_id, "a", std::numeric_limits<std::uint64_t>::max() - 1};
+    CHECK(from(heartbeat::to_text(identity))->epoch == std::numeric_limits<std::uint64_t>::max());
+}
