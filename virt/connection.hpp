@@ -27,12 +27,19 @@ struct FreeBy {
         Free(object);
     }
 };
+// What libvirt allocates with malloc: strings and lists, whose elements are freed by themselves.
+struct FreeMalloced {
+    template <class T>
+    void operator()(T* object) const noexcept {
+        std::free(static_cast<void*>(object));
+    }
+};
 using ConnectPtr = std::unique_ptr<virConnect, FreeBy<virConnectClose>>;
 using DomainPtr = std::unique_ptr<virDomain, FreeBy<virDomainFree>>;
 using NetworkPtr = std::unique_ptr<virNetwork, FreeBy<virNetworkFree>>;
 using StoragePoolPtr = std::unique_ptr<virStoragePool, FreeBy<virStoragePoolFree>>;
 // Strings libvirt allocates for the caller (XML, metadata).
-using CharPtr = std::unique_ptr<char, FreeBy<std::free>>;
+using CharPtr = std::unique_ptr<char, FreeMalloced>;
 
 // libvirt's error numbers as a code of ours. `domain` is a virErrorDomain (who reported it), `code` a virErrorNumber.
 [[nodiscard]] base::Errc errc_of(int domain, int code) noexcept;

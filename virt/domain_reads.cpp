@@ -122,7 +122,7 @@ Result<std::vector<DomainState>> states_one_by_one(virConnectPtr connection) {
     virDomainPtr* list = nullptr;
     const int count = virConnectListAllDomains(connection, &list, 0);
     if (count < 0) return base::fail(last_error("cannot list domains"));
-    const std::unique_ptr<virDomainPtr, FreeBy<std::free>> owner{list};
+    const std::unique_ptr<virDomainPtr, FreeMalloced> owner{list};
     std::vector<DomainState> states;
     for (auto* const domain : std::span{list, static_cast<std::size_t>(count)}) {
         const DomainPtr held{domain};
@@ -135,7 +135,7 @@ struct InterfacesFree {
     int count = 0;
     void operator()(virDomainInterfacePtr* list) const noexcept {
         for (auto* const one : std::span{list, static_cast<std::size_t>(count)}) virDomainInterfaceFree(one);
-        std::free(list);
+        FreeMalloced{}(list);
     }
 };
 
@@ -151,7 +151,7 @@ Result<std::vector<DomainInfo>> read_domains(virConnectPtr connection) {
     virDomainPtr* list = nullptr;
     const int count = virConnectListAllDomains(connection, &list, 0);
     if (count < 0) return base::fail(last_error("cannot list domains"));
-    const std::unique_ptr<virDomainPtr, FreeBy<std::free>> owner{list};
+    const std::unique_ptr<virDomainPtr, FreeMalloced> owner{list};
     std::vector<DomainPtr> held;
     for (auto* const domain : std::span{list, static_cast<std::size_t>(count)}) held.emplace_back(domain);
     std::vector<DomainInfo> domains;

@@ -212,7 +212,7 @@ Result<std::string> domain_xml(const DomainSpec& spec, const Machine& machine) {
     assert(spec.vcpus > 0 && spec.memory_mib > 0);
     if (auto ok = check_text(spec); !ok) return std::unexpected{std::move(ok.error())};
     pugi::xml_document document;
-    auto domain = with(child(document, "domain"), "type", machine.type);
+    auto domain = with(child(document.root(), "domain"), "type", machine.type);
     append_text(domain, "name", spec.name);
     append_text(domain, "uuid", spec.uuid);
     add_record(domain, spec);
@@ -234,7 +234,7 @@ Result<std::string> record_element(std::string_view record) {
     if (!is_xml_text(record))
         return base::fail(Errc::validation_failed, "the record has characters that XML can't carry");
     pugi::xml_document document;
-    append_text(document, "vm", std::string{record});
+    append_text(document.root(), "vm", std::string{record});
     return to_string(document);
 }
 

@@ -45,7 +45,7 @@ Result<std::vector<Claim>> claims_of_networks(virConnectPtr connection, std::str
     virNetworkPtr* list = nullptr;
     const int count = virConnectListAllNetworks(connection, &list, 0);
     if (count < 0) return base::fail(last_error("cannot list networks"));
-    const std::unique_ptr<virNetworkPtr, FreeBy<std::free>> owner{list};
+    const std::unique_ptr<virNetworkPtr, FreeMalloced> owner{list};
     std::vector<Claim> claims;
     for (auto* const network : std::span{list, static_cast<std::size_t>(count)}) {
         const NetworkPtr held{network};

@@ -43,6 +43,7 @@ bool LaneQueue::withdraw(JobId job) {
 
 std::vector<JobId> LaneQueue::withdraw_all() {
     std::vector<JobId> jobs;
+    jobs.reserve(queue_.size());
     for (const auto& waiting : queue_) jobs.push_back(waiting.job);
     queue_.clear();
     return jobs;

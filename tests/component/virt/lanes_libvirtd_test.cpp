@@ -119,6 +119,7 @@ struct Live : test::RealTimeLanes {
     void warm_up() {
         const test::Gate gate;
         std::vector<std::shared_ptr<test::Call<base::Result<int>>>> calls;
+        calls.reserve(2);
         for (int i = 0; i < 2; ++i) calls.push_back(read(LaneClass::query, "", patience, held(gate)));
         REQUIRE(until([&] { return gate.arrived() == 2; }));
         gate.open();

@@ -38,6 +38,7 @@ TEST_CASE("a reader collects every fault with its pointer") {
     reader.require("missing");
     reader.finish();
     std::vector<std::string> pointers;
+    pointers.reserve(faults.size());
     for (const auto& fault : faults) pointers.push_back(fault.pointer);
     CHECK(pointers == std::vector<std::string>{"/top/n", "/top/s", "/top/b", "/top/big", "/top/list/1", "/top/missing",
                                                "/top/a~1b~0c"});

@@ -156,6 +156,7 @@ TEST_CASE("standard error is the journal only when systemd's variable names this
     struct stat status{};
     REQUIRE(::fstat(STDERR_FILENO, &status) == 0);
     const auto here = std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino);
+    // NOLINTBEGIN(concurrency-mt-unsafe): one thread
     ::setenv("JOURNAL_STREAM", here.c_str(), 1);
     CHECK(stderr_is_journal());
     ::setenv("JOURNAL_STREAM", (here + "0").c_str(), 1);
@@ -164,6 +165,7 @@ TEST_CASE("standard error is the journal only when systemd's variable names this
     CHECK_FALSE(stderr_is_journal());
     ::unsetenv("JOURNAL_STREAM");
     CHECK_FALSE(stderr_is_journal());
+    // NOLINTEND(concurrency-mt-unsafe)
 }
 
 TEST_CASE("the journal sink takes any field name and value, also without a journal") {

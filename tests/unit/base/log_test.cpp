@@ -114,6 +114,7 @@ TEST_CASE("records of many threads all arrive, those of one in order") {
     {
         auto log = recording_log(recorded);
         std::vector<std::jthread> threads;
+        threads.reserve(4);
         for (int t = 0; t < 4; ++t)
             threads.emplace_back([&log, t] {
                 for (int i = 0; i < 200; ++i) log.info(std::to_string(t), {{"i", i}});

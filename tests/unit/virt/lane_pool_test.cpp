@@ -210,6 +210,7 @@ TEST_CASE_METHOD(Lanes, "a full queue refuses at once") {
     connect(options);
     const Gate gate;
     std::vector<std::shared_ptr<test::Call<base::Result<int>>>> calls;
+    calls.reserve(3);
     for (int i = 0; i < 3; ++i) calls.push_back(read(LaneClass::query, "", patience, held(gate, i)));
     settle();
     const auto refused = read(LaneClass::query, "", patience, answering(9));
