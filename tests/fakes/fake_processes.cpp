@@ -148,7 +148,7 @@ boost::asio::awaitable<base::Result<base::Exit>> FakeProcesses::run(base::Comman
     if (state.cancelled() != boost::asio::cancellation_type::none)
         co_return base::fail(base::Errc::cancelled, "cancelled before it ran");
     calls_.push_back(command.argv);
-    if (fail_in_ > 0 && --fail_in_ == 0) co_return outcome_;
+    if (failing_.strikes()) co_return outcome_;
     if (!answer_) co_return base::fail(base::Errc::not_found, command.argv.at(0) + ": no such program");
     co_return answer_(command.argv);
 }

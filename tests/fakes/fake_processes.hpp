@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/process.hpp"
+#include "fakes/countdown.hpp"
 #include "fakes/memory_files.hpp"
 
 #include <cstdint>
@@ -26,7 +27,7 @@ public:
 
     // The n-th run from now on (1: the next) ends like this instead.
     void fail_run(unsigned n, base::Result<base::Exit> outcome) {
-        fail_in_ = n;
+        failing_.set(n);
         outcome_ = std::move(outcome);
     }
     [[nodiscard]] const std::vector<std::vector<std::string>>& calls() const noexcept { return calls_; }
@@ -36,7 +37,7 @@ public:
 private:
     Answer answer_;
     std::vector<std::vector<std::string>> calls_;
-    unsigned fail_in_ = 0;  // 0: never
+    Countdown failing_;
     base::Result<base::Exit> outcome_;
 };
 

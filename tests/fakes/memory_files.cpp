@@ -71,7 +71,7 @@ base::Result<void> MemoryFiles::allowed(std::string_view path) const {
 
 base::Result<void> MemoryFiles::change(std::string_view path) {
     ++changes_;
-    if (fail_in_ > 0 && --fail_in_ == 0) return base::fail(fail_with_);
+    if (failing_.strikes()) return base::fail(fail_with_);
     return allowed(path);
 }
 

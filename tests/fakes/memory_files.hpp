@@ -1,6 +1,7 @@
 // storage::Files in memory, with faults to switch on. Every call yields to the loop once, as the real one does.
 #pragma once
 
+#include "fakes/countdown.hpp"
 #include "storage/files.hpp"
 
 #include <cstdint>
@@ -34,7 +35,7 @@ public:
     // Faults. The n-th change from now on (1: the next) fails; changes are write, remove, rename, make_directories,
     // copy.
     void fail_change(unsigned n, base::Error error) {
-        fail_in_ = n;
+        failing_.set(n);
         fail_with_ = std::move(error);
     }
     // Every operation on a path that contains `part` fails, until an empty `part` is given.
@@ -74,7 +75,7 @@ private:
     std::map<std::string, std::string> links_;
     std::uint64_t capacity_ = 1ULL << 40;
     unsigned changes_ = 0;
-    unsigned fail_in_ = 0;  // 0: never
+    Countdown failing_;
     base::Error fail_with_;
     std::string bad_part_;
     base::Error bad_error_;

@@ -75,7 +75,7 @@ boost::asio::awaitable<base::Result<void>> MemoryStore::commit(storage::Changes 
     ++commits_;
     if (closed_) co_return base::fail(base::Errc::io_error, "the state database is closed");
     if (fail_always_) co_return base::fail(*fail_always_);
-    if (fail_in_ > 0 && --fail_in_ == 0) co_return base::fail(fail_with_);
+    if (failing_.strikes()) co_return base::fail(fail_with_);
     auto next = rows_;
     for (const auto& change : changes)
         if (auto applied = apply(next, change); !applied) co_return applied;

@@ -1,6 +1,7 @@
 // storage::StateStore in memory. It outlives the agent under test, so a second agent can start on what the first left.
 #pragma once
 
+#include "fakes/countdown.hpp"
 #include "storage/state_store.hpp"
 
 #include <functional>
@@ -18,7 +19,7 @@ public:
 
     // The n-th commit from now on (1: the next) fails and changes nothing.
     void fail_commit(unsigned n, base::Error error) {
-        fail_in_ = n;
+        failing_.set(n);
         fail_with_ = std::move(error);
     }
     // Every commit fails until nullopt is given.
@@ -48,7 +49,7 @@ private:
 
     Rows rows_;
     unsigned commits_ = 0;
-    unsigned fail_in_ = 0;  // 0: never
+    Countdown failing_;
     base::Error fail_with_;
     std::optional<base::Error> fail_always_;
     std::optional<base::Error> fail_load_;
