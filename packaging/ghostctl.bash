@@ -19,7 +19,7 @@ _ghostctl() {
                 ;;
             -o | --output | --timeout | --grace | -l | --label | --power | --owner | --name | --vcpu | --vcpus | --ram | \
                 --memory-mib | --disk | --extra-disk | --network | --ssh-key | --user | --hostname | --user-data | \
-                --wait-for | --template | --image | --file | --source | --checksum | --format) ((++index)) ;;
+                --wait-for | --remove-label | --template | --image | --file | --source | --checksum | --format) ((++index)) ;;
             -*) ;;
             *) words+=("$word") ;;
         esac
@@ -43,7 +43,7 @@ _ghostctl() {
             return
             ;;
         --agent | --timeout | --grace | -l | --label | --owner | --name | --vcpu | --vcpus | --ram | --memory-mib | \
-            --disk | --extra-disk | --network | --user | --hostname | --source | --checksum) return ;;
+            --disk | --extra-disk | --network | --user | --hostname | --remove-label | --source | --checksum) return ;;
     esac
 
     local choices='' wait='--timeout --no-wait'
@@ -51,6 +51,8 @@ _ghostctl() {
         case ${words[*]:0:2} in
             'vm create') choices="--name --template --image --vcpu --vcpus --ram --memory-mib --disk --extra-disk --network
                 --ssh-key --user --hostname --user-data --label --owner --protected --no-start --wait-for $wait" ;;
+            'vm update') choices="--vcpu --vcpus --ram --memory-mib --disk --label --remove-label --owner --protected
+                --unprotected $wait" ;;
             'vm list') choices='--label --power --owner --name --managed --unmanaged' ;;
             'vm stop' | 'vm restart') choices="--force --grace $wait" ;;
             'vm delete') choices="--yes $wait" ;;
@@ -64,7 +66,7 @@ _ghostctl() {
     else
         case ${#words[@]}:${words[*]:0:2} in
             0:*) choices='status version vm image operation resources' ;;
-            1:vm) choices='list create status start stop restart reset pause resume suspend delete' ;;
+            1:vm) choices='list create update status start stop restart reset pause resume suspend delete' ;;
             1:image) choices='list show add delete' ;;
             1:operation) choices='list show wait cancel' ;;
             2:vm\ list | 2:vm\ create) ;;

@@ -19,6 +19,7 @@ struct Grammar {
 
 void add_vm_commands(CLI::App& app, Grammar grammar);
 void add_vm_create(CLI::App& vm, Grammar grammar);
+void add_vm_update(CLI::App& vm, Grammar grammar);
 void add_image_commands(CLI::App& app, Grammar grammar);
 void add_operation_commands(CLI::App& app, Grammar grammar);
 void add_agent_commands(CLI::App& app, Grammar grammar);

@@ -56,9 +56,7 @@ struct Hint {
 };
 constexpr std::array hints{
     Hint{"unauthenticated", "give a client certificate: --cert and --key (or GHOST_CERT and GHOST_KEY)"},
-    Hint{"protected",
-         R"(curl -X PATCH -H 'Content-Type: application/merge-patch+json' -d '{"spec": {"protected": false}}' )"
-         "--unix-socket /run/ghost/agent.sock http://agent/v1/vms/NAME takes the protection off"},
+    Hint{"protected", "'ghostctl vm update NAME --unprotected' takes the protection off"},
     Hint{"already_exists", "choose another name, or delete what has it"},
     Hint{"insufficient_resources", "'ghostctl resources' shows what is free; ask for less, or stop something"},
     Hint{"insufficient_storage", "'ghostctl resources' shows what is free; ask for less, or delete something"},

@@ -47,7 +47,7 @@ struct ShowList {
     std::string target;  // with its filters; pages are followed
     View view;
 };
-// A POST or DELETE that answers with an operation, which is then followed.
+// A POST, PATCH or DELETE that answers with an operation, which is then followed.
 struct Change {
     net::Method method = net::Method::post;
     std::string target;

@@ -142,6 +142,7 @@ void add_vm_commands(CLI::App& app, Grammar grammar) {
     vm.require_subcommand(1);
     add_list(vm, grammar);
     add_vm_create(vm, grammar);
+    add_vm_update(vm, grammar);
     auto words = std::make_shared<VmWords>();
     auto& status = add_vm_command(vm, "status", "One VM: what was asked for and what is", *words);
     status.final_callback(

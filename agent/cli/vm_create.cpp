@@ -1,4 +1,5 @@
 #include "agent/cli/commands.hpp"
+#include "agent/cli/option_values.hpp"
 #include "agent/cli/text.hpp"
 
 #include <CLI/CLI.hpp>
@@ -18,9 +19,8 @@ namespace {
 struct CreateWords {
     std::string name;
     std::string image;
-    std::optional<std::int64_t> vcpus;  // signed: CLI11 reads "-1" as a huge unsigned number
-    std::string ram;
-    std::optional<std::int64_t> memory_mib;
+    std::optional<std::int64_t> vcpus;
+    MemoryWords memory;
     std::string disk;
     std::vector<std::string> extra_disks;
     std::vector<std::string> networks;
@@ -35,21 +35,6 @@ struct CreateWords {
     std::string wait_for;
     Waiting waiting;
 };
-
-// "key=value" of option `option`; the key isn't empty.
-std::pair<std::string, std::string> split(std::string_view option, const std::string& text, std::string_view form) {
-    const auto equals = text.find('=');
-    if (equals == std::string::npos || equals == 0)
-        usage_fault(fmt::format("{} '{}': expected {}", option, printable(text), form));
-    return {text.substr(0, equals), text.substr(equals + 1)};
-}
-
-std::uint64_t gib(std::string_view option, const std::string& text) {
-    const auto size = parse_gib(text);
-    if (!size)
-        usage_fault(fmt::format("{} '{}': expected a whole number of GiB, like 50 or 1T", option, printable(text)));
-    return *size;
-}
 
 std::string content_of(std::string_view option, const std::string& path, const Surroundings& surroundings) {
     auto content = surroundings.read_file(path);
@@ -92,23 +77,16 @@ json::object cloud_init_of(const CreateWords& words, const Surroundings& surroun
 json::object spec_of(const CreateWords& words, const Surroundings& surroundings) {
     json::object spec{{"image", words.image}};
     if (words.vcpus) spec["vcpus"] = *words.vcpus;
-    if (!words.ram.empty()) {
-        const auto mib = parse_mib(words.ram);
-        if (!mib)
-            usage_fault(fmt::format("--ram '{}': expected GiB, like 4 or 0.5, or a size like 512M, in whole MiB",
-                                    printable(words.ram)));
-        spec["memory_mib"] = *mib;
-    }
-    if (words.memory_mib) spec["memory_mib"] = *words.memory_mib;
-    if (!words.disk.empty()) spec["disk_gib"] = gib("--disk", words.disk);
+    if (const auto mib = words.memory.mib()) spec["memory_mib"] = *mib;
+    if (!words.disk.empty()) spec["disk_gib"] = gib_of("--disk", words.disk);
     if (words.no_start) spec["power"] = "off";
     if (words.is_protected) spec["protected"] = true;
     if (auto settings = cloud_init_of(words, surroundings); !settings.empty()) spec["cloud_init"] = std::move(settings);
     json::object disks;
     for (const auto& text : words.extra_disks) {
-        const auto [name, size] = split("--extra-disk", text, "NAME=GIB");
+        const auto [name, size] = key_and_value("--extra-disk", text, "NAME=GIB");
         if (disks.contains(name)) usage_fault(fmt::format("--extra-disk: '{}' is there twice", printable(name)));
-        disks[name] = json::object{{"size_gib", gib("--extra-disk", size)}};
+        disks[name] = json::object{{"size_gib", gib_of("--extra-disk", size)}};
     }
     if (!disks.empty()) spec["disks"] = std::move(disks);
     json::object nics;
@@ -123,7 +101,7 @@ std::string body_of(const CreateWords& words, const Surroundings& surroundings) 
     if (!words.owner.empty()) body["owner"] = words.owner;
     json::object labels;
     for (const auto& text : words.labels) {
-        const auto [key, value] = split("--label", text, "KEY=VALUE");
+        const auto [key, value] = key_and_value("--label", text, "KEY=VALUE");
         labels[key] = value;
     }
     if (!labels.empty()) body["labels"] = std::move(labels);
@@ -143,19 +121,12 @@ void add_vm_create(CLI::App& vm, Grammar grammar) {
                                  const char* type) {
         command.add_option(names, into, help)->type_name(type)->allow_extra_args(false);
     };
-    const auto positive = CLI::Range(std::int64_t{1}, std::int64_t{1} << 40, "POSITIVE");
     command.add_option("name,--name", words->name, "Its name")->required()->type_name("NAME");
     command.add_option("--template,--image", words->image, "The image it starts from ('ghostctl image list')")
         ->required()
         ->type_name("IMAGE");
-    command.add_option("--vcpu,--vcpus", words->vcpus, "Virtual CPUs [the agent's default]")
-        ->type_name("N")
-        ->check(positive);
-    auto* ram = command.add_option("--ram", words->ram, "Memory in GiB, or a size like 512M")->type_name("GIB");
-    command.add_option("--memory-mib", words->memory_mib, "Memory in MiB")
-        ->type_name("MIB")
-        ->check(positive)
-        ->excludes(ram);
+    add_vcpus(command, words->vcpus, "Virtual CPUs [the agent's default]");
+    add_memory(command, words->memory);
     command.add_option("--disk", words->disk, "Size of its root disk in GiB")->type_name("GIB");
     many("--extra-disk", words->extra_disks, "Another, empty disk; may be repeated", "NAME=GIB");
     many("--network", words->networks, "libvirt network of eth0; repeated: of eth1 and so on", "NETWORK");

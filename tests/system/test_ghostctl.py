@@ -43,6 +43,12 @@ def test_the_whole_life_of_a_vm(ghostctl, vms, libvirt):
         assert libvirt.state(shown["id"]) == state, verb
     ghostctl("vm", "stop", "cli", "--force")
     assert libvirt.state(shown["id"]) == "shut off"
+    ghostctl("vm", "update", "cli", "--protected", "--ram", "96M", "--label", "tier=web", "--owner", "ada")
+    assert "vm update" in ghostctl("vm", "delete", "cli", "--yes", expect=REFUSED)
+    ghostctl("vm", "update", "cli", "--unprotected", "--remove-label", "tier", "--owner", "")
+    changed = json.loads(ghostctl("vm", "status", "cli", "-o", "json"))
+    assert changed["spec"]["memory_mib"] == 96 and not changed["spec"]["protected"]
+    assert (changed["labels"], changed["owner"]) == ({}, shown["owner"])
     ghostctl("vm", "delete", "cli", expect=USAGE)
     ghostctl("vm", "delete", "cli", "--yes")
     assert shown["id"] not in libvirt.virsh("list", "--all", "--uuid")

@@ -112,6 +112,33 @@ TEST_CASE("sizes that make no sense are usage faults") {
     CHECK(body_of({"vm", "create", "web", "--image", "i", "--ram", "0.5"}).at("spec").at("memory_mib") == 512);
 }
 
+TEST_CASE("vm update sends a merge patch of what was said") {
+    const auto change = action_of<Change>({"vm", "update", "web", "--unprotected"});
+    CHECK(change.method == net::Method::patch);
+    CHECK(change.target == "/v1/vms/web");
+    CHECK(change.done == "updated");
+    CHECK(json::parse(change.body) == json::parse(R"({"spec":{"protected":false}})"));
+    CHECK(body_of({"vm", "update", "web", "--vcpus", "2", "--ram", "0.5", "--disk", "1T", "-l", "a=b=c",
+                   "--remove-label", "old", "--owner", "", "--protected"}) ==
+          json::parse(R"({"owner":null,"labels":{"a":"b=c","old":null},
+              "spec":{"vcpus":2,"memory_mib":512,"disk_gib":1024,"protected":true}})"));
+    CHECK(body_of({"vm", "update", "web", "--owner", "bob"}) == json::parse(R"({"owner":"bob"})"));
+    CHECK(body_of({"vm", "update", "web", "--memory-mib", "300"}) == json::parse(R"({"spec":{"memory_mib":300}})"));
+}
+
+TEST_CASE("a vm update that says nothing or too much is a usage fault") {
+    const auto update = [](std::vector<std::string> words) {
+        words.insert(words.begin(), {"vm", "update", "web"});
+        return usage_fault_of(words);
+    };
+    CHECK_THAT(update({}), Catch::Contains("nothing to change was said"));
+    CHECK_THAT(update({"-l", "a=1", "--remove-label", "a"}), Catch::Contains("label 'a' is there twice"));
+    CHECK_THAT(update({"-l", "novalue"}), Catch::Contains("KEY=VALUE"));
+    CHECK_THAT(update({"--ram", "lots"}), Catch::Contains("--ram 'lots'"));
+    CHECK_THAT(update({"--vcpus", "0"}), Catch::Contains("vcpu"));
+    (void)update({"--ram", "1", "--memory-mib", "1024"});
+}
+
 TEST_CASE("files that can't serve are usage faults") {
     World world;
     world.files["id"] = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n";
