@@ -112,7 +112,7 @@ TEST_CASE("another operation cut off by a crash ends as interrupted, with the VM
     World world;
     world.boot();
     world.add_image();
-    const auto id = world.create_vm();
+    world.create_vm();
     world.hypervisor->hang("pause");
     const auto begun = world.post("/v1/vms/web/pause");
     world.crash();

@@ -67,7 +67,7 @@ TEST_CASE("a request to shut down that never comes back costs the timeout, and a
     World world;
     world.boot();
     world.add_image();
-    const auto id = world.create_vm();
+    world.create_vm();
     world.hypervisor->hang("request_shutdown");
     world.hypervisor->hang("power_off");
     const auto begun = world.post("/v1/vms/web/stop", {{"timeout_s", 10}});
@@ -258,7 +258,7 @@ TEST_CASE("one operation a VM at a time, but a forced stop passes") {
     World world;
     world.boot();
     world.add_image();
-    const auto id = world.create_vm();
+    world.create_vm();
     world.hypervisor->hang("pause");
     const auto paused = world.post("/v1/vms/web/pause");
     CHECK(paused.status == 202);

@@ -118,6 +118,7 @@ TEST_CASE("requests sent at once go in turn over the one connection") {
     ServerFixture server;
     const auto client = net::make_client(net::HttpPeer{"127.0.0.1", std::to_string(server.listen_tcp())});
     std::vector<std::future<std::string>> answers;
+    answers.reserve(20);
     for (int i = 0; i < 20; ++i)
         answers.push_back(std::async(std::launch::async, [&, i] {
             return server.await(client->send(to("/" + std::to_string(i)))).value().body;

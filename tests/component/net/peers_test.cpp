@@ -186,6 +186,7 @@ TEST_CASE("500 connections at once are served, by no more threads") {
     const auto port = server.listen_tcp();
     const auto threads = running_threads();
     std::vector<Wire> wires;
+    wires.reserve(500);
     for (int i = 0; i < 500; ++i) wires.push_back(Wire::tcp(port));
     for (auto& wire : wires) REQUIRE(wire.send(get("/x")));
     int good = 0;
