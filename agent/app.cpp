@@ -84,12 +84,13 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
     operations_.on_change = [this](const Operation& operation) {
         if (is_terminal(operation.state)) metrics_.operation_ended(operation);
     };
+    s_.server.on_refused([this](net::Method method, unsigned status) { metrics_.refused(method, status); });
     loop_.on_lag = [this](std::chrono::microseconds lag) { metrics_.loop_lag(lag); };
     add_health_checks();
     add_routes();
 }
 
-App::~App() = default;
+App::~App() { s_.server.on_refused({}); }
 
 asio::awaitable<void> App::start() {
     co_await load_state();
@@ -232,14 +233,16 @@ base::Result<net::TlsContext> App::load_tls(const Config& config) {
 void App::reload(const Reload& fresh) {
     const auto& config = fresh.config;
     s_.log.set_level(config.logging.level);
-    if (!fresh.tls)
+    config_.logging.level = config.logging.level;
+    if (!fresh.tls) {
         s_.log.error("the certificates stay as they are", {{"error", fresh.tls.error().detail}});
-    else if (*fresh.tls != nullptr)
+    } else if (*fresh.tls != nullptr && !tls_listeners_.empty()) {
         for (auto& listener : tls_listeners_) listener->use_tls(*fresh.tls);
+        config_.api.tls = config.api.tls;
+        config_.grpc.tls = config.grpc.tls;  // where the API's stand when it has none of its own; nothing else reads it
+    }
     // What was swapped just now is not among what needs a restart.
-    auto running = config_;
-    running.logging.level = config.logging.level;
-    for (const auto& key : changed_keys(running, config))
+    for (const auto& key : changed_keys(config_, config))
         s_.log.warn("this setting takes effect after a restart", {{"key", key}});
     s_.log.info("configuration read again");
 }

@@ -100,6 +100,12 @@ void Metrics::request(net::Method method, std::string_view route, unsigned statu
     families_->latency.Add({{"method", std::move(verb)}, {"route", path}}, request_buckets).Observe(took.count());
 }
 
+void Metrics::refused(net::Method method, unsigned status) {
+    families_->requests
+        .Add({{"method", std::string{net::name_of(method)}}, {"route", "unmatched"}, {"code", std::to_string(status)}})
+        .Increment();
+}
+
 void Metrics::loop_lag(std::chrono::duration<double> lag) { families_->lag.Observe(lag.count()); }
 
 std::string Metrics::expose(const Now& now) {

@@ -23,6 +23,8 @@ public:
     void vm_deleted();
     void operation_ended(const Operation& operation);
     void request(net::Method method, std::string_view route, unsigned status, std::chrono::duration<double> took);
+    // One that no handler saw: counted without a latency, as route "unmatched".
+    void refused(net::Method method, unsigned status);
     void loop_lag(std::chrono::duration<double> lag);
 
     // Gauges that are set when somebody reads.

@@ -238,6 +238,8 @@ public:
         return sum;
     }
 
+    void on_refused(Refused refused) override { core_->refused = std::move(refused); }
+
 private:
     asio::any_io_executor executor_;
     std::shared_ptr<ServerCore> core_;

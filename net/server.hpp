@@ -38,7 +38,7 @@ struct ServerLimits {
     std::size_t header_bytes = 16 * 1024;     // more: 431
     std::size_t body_bytes = 1024 * 1024;     // more: 413
     std::size_t connections = 1024;           // more wait in the kernel's backlog
-    std::size_t in_flight_per_identity = 64;  // more: 429 with Retry-After
+    std::size_t in_flight_per_identity = 64;  // more: 429 with Retry-After. Of strangers: requests with a body
     std::chrono::milliseconds handshake{10'000};
     std::chrono::milliseconds idle{75'000};    // between requests
     std::chrono::milliseconds header{10'000};  // from a request's first byte to the end of its headers: 408
@@ -73,6 +73,10 @@ public:
     // `Connection: close`; whatever is left after `grace` is cut. Resumes when no connection is left.
     [[nodiscard]] virtual boost::asio::awaitable<void> shut_down(std::chrono::milliseconds grace) = 0;
     [[nodiscard]] virtual std::size_t connections() const = 0;
+
+    // Told of each request that was refused before any handler saw it: malformed, too large, too slow, too many.
+    using Refused = std::function<void(Method method, unsigned status)>;
+    virtual void on_refused(Refused refused) = 0;
 };
 
 // Make what a request came without, or with none that is valid: its X-Request-Id and its traceparent.

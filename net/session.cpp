@@ -160,8 +160,12 @@ void Session::identify() {
 }
 
 asio::awaitable<bool> Session::serve_admitted(Step step) {
-    const auto admission = Admission::of(core_, who_.text());
-    if (!admission) {
+    // Strangers share one identity. What they can hold up is a body; a request without one is answered at once, so that
+    // nobody keeps /health from the others.
+    const bool counts = who_.kind != base::Principal::Kind::anonymous || step == Step::head;
+    const auto admission = counts ? Admission::of(core_, who_.text()) : std::nullopt;
+    if (counts && !admission) {
+        tell_refused(429, "too many requests of this identity are in flight");
         auto response = problem(429, "rate_limited", "Too many requests",
                                 "at most " + std::to_string(core_->limits.in_flight_per_identity) +
                                     " requests of one identity are served at a time",
@@ -211,11 +215,20 @@ asio::awaitable<Response> Session::handle(Request request, base::Context context
 
 asio::awaitable<bool> Session::refuse() {
     const auto& why = parser_.refusal();
-    core_->log.debug(
-        "request refused",
-        {{"peer", peer_}, {"request_id", context_.request_id}, {"status", why.status}, {"reason", why.detail}});
+    tell_refused(why.status, why.detail);
     auto response = problem(why.status, why.code, why.title, why.detail, context_.request_id);
     co_return co_await answer(std::move(response), false);
+}
+
+void Session::tell_refused(unsigned status, std::string_view reason) const {
+    core_->log.info("request refused", {{"peer", peer_},
+                                        {"method", name_of(method_)},
+                                        {"status", status},
+                                        {"reason", reason},
+                                        {"request_id", context_.request_id},
+                                        {"traceparent", context_.traceparent},
+                                        {"by", context_.who.text()}});
+    if (core_->refused) core_->refused(method_, status);
 }
 
 asio::awaitable<bool> Session::answer(Response response, bool keep_alive) {

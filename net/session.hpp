@@ -17,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace ghost::net {
 
@@ -26,6 +27,7 @@ struct ServerCore {
     base::Log& log;
     RequestIds ids;
     std::map<std::string, std::size_t, std::less<>> in_flight = {};  // by identity
+    Server::Refused refused = {};
 };
 
 class Session {
@@ -57,6 +59,8 @@ private:
     [[nodiscard]] boost::asio::awaitable<Response> handle(Request request, base::Context context);
     [[nodiscard]] boost::asio::awaitable<bool> answer(Response response, bool keep_alive);
     [[nodiscard]] boost::asio::awaitable<bool> refuse();
+    // Of a request that no handler sees.
+    void tell_refused(unsigned status, std::string_view reason) const;
     void identify();
 
     std::shared_ptr<ServerCore> core_;

@@ -18,6 +18,7 @@ public:
                                                         net::Handler handler) override;
     boost::asio::awaitable<void> shut_down(std::chrono::milliseconds grace) override;
     std::size_t connections() const override { return in_flight_; }
+    void on_refused(Refused refused) override { refused_by_connection = std::move(refused); }
 
     // What the connection would do around the handler: a request id and a traceparent are made when there are none, an
     // exception becomes the problem `internal`, HEAD has no body. Nobody listening at `endpoint`: std::logic_error, the
@@ -27,6 +28,8 @@ public:
     void refuse(const net::Endpoint& endpoint, std::string detail);
     [[nodiscard]] bool listens_on(const net::Endpoint& endpoint) const;
     [[nodiscard]] net::TlsContext tls_of(const net::Endpoint& endpoint) const;
+    // As if the connection had refused a request.
+    Refused refused_by_connection;
     [[nodiscard]] bool is_shut_down() const noexcept { return shut_down_; }
 
 private:

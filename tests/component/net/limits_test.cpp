@@ -10,6 +10,17 @@ using namespace ghost;
 using namespace ghost::test;
 using namespace std::chrono_literals;
 
+namespace {
+
+// A Unix socket's peers have an identity; those of plain TCP are strangers.
+std::string listen_unix(ServerFixture& server, const fakes::ScratchFolder& folder) {
+    auto path = folder.path("socket");
+    REQUIRE(server.listen(net::UnixEndpoint{.path = path, .mode = 0600, .group = {}}));
+    return path;
+}
+
+}  // namespace
+
 TEST_CASE("a silent connection is closed without a word") {
     auto limits = small_limits();
     limits.idle = 100ms;
@@ -94,15 +105,16 @@ TEST_CASE("a body too large is 413 before it is read, and the peer that still se
 TEST_CASE("one identity has a limit of requests in flight") {
     auto limits = small_limits();
     limits.in_flight_per_identity = 2;
+    const fakes::ScratchFolder folder;
     ServerFixture server{limits};
-    const auto port = server.listen_tcp();
-    auto first = Wire::tcp(port);
-    auto second = Wire::tcp(port);
+    const auto path = listen_unix(server, folder);
+    auto first = Wire::unix_socket(path);
+    auto second = Wire::unix_socket(path);
     REQUIRE(first.send(get("/slow")));
     REQUIRE(second.send(get("/slow")));
     REQUIRE(eventually([&] { return server.slow_waiting == 2; }));
 
-    auto third = Wire::tcp(port);
+    auto third = Wire::unix_socket(path);
     REQUIRE(third.send(get("/x")));
     const auto refused = third.response();
     CHECK(status_of(refused) == 429);
@@ -116,24 +128,62 @@ TEST_CASE("one identity has a limit of requests in flight") {
     server.release = true;
     CHECK(status_of(first.response()) == 200);
     CHECK(status_of(second.response()) == 200);
-    auto fourth = Wire::tcp(port);
+    auto fourth = Wire::unix_socket(path);
     CHECK(eventually([&] {
         REQUIRE(fourth.send(get("/x")));
         return status_of(fourth.response()) == 200;
     }));
 }
 
+TEST_CASE("strangers who are slow keep nobody else from an answer") {
+    auto limits = small_limits();
+    limits.in_flight_per_identity = 2;
+    limits.body = 30s;
+    ServerFixture server{limits};
+    const auto port = server.listen_tcp();
+    const std::string unfinished =
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+    auto first = Wire::tcp(port);
+    auto second = Wire::tcp(port);
+    REQUIRE(first.send(unfinished));
+    REQUIRE(second.send(unfinished));
+    for (auto* wire : {&first, &second}) REQUIRE(status_of(wire->response(true)) == 100);
+    auto third = Wire::tcp(port);
+    REQUIRE(third.send(unfinished));
+    CHECK(status_of(third.response()) == 429);
+    auto looks = Wire::tcp(port);
+    REQUIRE(looks.send(get("/x")));
+    CHECK(status_of(looks.response()) == 200);
+    REQUIRE(first.send("xy"));
+    CHECK(body_of(first.response()) == "xy");
+}
+
+TEST_CASE("what no handler sees is told") {
+    auto limits = small_limits();
+    limits.in_flight_per_identity = 0;
+    ServerFixture server{limits};
+    const auto port = server.listen_tcp();
+    auto malformed = Wire::tcp(port);
+    REQUIRE(malformed.send("GET / HTTP/1.1\r\n\r\n"));  // no Host
+    CHECK(status_of(malformed.response()) == 400);
+    auto one_too_many = Wire::tcp(port);
+    REQUIRE(one_too_many.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n"));
+    CHECK(status_of(one_too_many.response()) == 429);
+    CHECK(server.on_loop([&] { return server.refused; }) == std::vector<std::string>{"GET 400", "POST 429"});
+}
+
 TEST_CASE("who hangs up while its request waits gives its place back") {
     auto limits = small_limits();
     limits.in_flight_per_identity = 1;
     limits.hang_up_check = 20ms;
+    const fakes::ScratchFolder folder;
     ServerFixture server{limits};
-    const auto port = server.listen_tcp();
+    const auto path = listen_unix(server, folder);
     const bool wholly = GENERATE(true, false);
-    auto gone = Wire::tcp(port);
+    auto gone = Wire::unix_socket(path);
     REQUIRE(gone.send(get("/slow")));
     REQUIRE(eventually([&] { return server.slow_waiting == 1; }));
-    auto other = Wire::tcp(port);
+    auto other = Wire::unix_socket(path);
     REQUIRE(other.send(get("/x")));
     REQUIRE(status_of(other.response()) == 429);
     if (wholly)

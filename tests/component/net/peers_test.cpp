@@ -180,9 +180,7 @@ TEST_CASE("peers that hang up in the middle leave nothing behind") {
 }
 
 TEST_CASE("500 connections at once are served, by no more threads") {
-    auto limits = small_limits();
-    limits.in_flight_per_identity = 500;  // all of them are nobody
-    ServerFixture server{limits};
+    ServerFixture server;
     const auto port = server.listen_tcp();
     const auto threads = running_threads();
     std::vector<Wire> wires;

@@ -70,7 +70,13 @@ ServerFixture::ServerFixture(net::ServerLimits limits)
     : server_(net::make_http_server(context_.get_executor(), limits, log_,
                                     {[n = 0]() mutable { return "made-" + std::to_string(++n); },
                                      [this] { return base::make_traceparent(random_); }})),
-      thread_([this] { context_.run(); }) {}
+      thread_([this] { context_.run(); }) {
+    on_loop([this] {
+        server_->on_refused([this](net::Method method, unsigned status) {
+            refused.push_back(std::string{net::name_of(method)} + " " + std::to_string(status));
+        });
+    });
+}
 
 ServerFixture::~ServerFixture() {
     release = true;

@@ -22,6 +22,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace ghost::test {
 
@@ -70,6 +71,7 @@ public:
     template <class T>
     std::future<T> start(boost::asio::awaitable<T> task, boost::asio::cancellation_slot slot);
 
+    std::vector<std::string> refused;  // "GET 400"; read it on the loop
     std::atomic<int> slow_waiting{0};  // requests in /slow
     std::atomic<bool> release{false};  // lets them go on
     std::atomic<int> handled{0};
