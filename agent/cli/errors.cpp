@@ -72,7 +72,7 @@ constexpr std::array hints{
 std::string hint_for(std::string_view code, std::string_view target, const json::object& problem,
                      std::string_view retry_after) {
     if (code == "not_found") {
-        // What a create didn't find is the image it named.
+        // What a create didn't find is the image's file.
         if (target == "/v1/vms") return "'ghostctl image list' shows the images there are";
         for (const auto& [prefix, what] : {std::pair{"/v1/vms/", "vm"}, std::pair{"/v1/images/", "image"},
                                            std::pair{"/v1/operations/", "operation"}})
@@ -85,6 +85,18 @@ std::string hint_for(std::string_view code, std::string_view target, const json:
         const auto id = link.substr(link.rfind('/') + 1);  // npos + 1 is 0: no slash, all of it
         return id.empty() ? "'ghostctl operation list' shows it"
                           : fmt::format("wait for it: ghostctl operation wait {}", id);
+    }
+    if (code == "validation_failed") {
+        if (const auto* const faults = array_at(problem, "errors"))
+            for (const auto& fault : *faults)
+                if (fault.is_object() && text_at(fault.get_object(), "pointer") == "/spec/image")
+                    return "'ghostctl image list' shows the images there are";
+        return "'ghostctl COMMAND --help' says what each option takes";
+    }
+    if (code == "state_conflict") {
+        if (target.starts_with("/v1/images")) return "'ghostctl vm list' shows the VMs; delete those that use it first";
+        return target.starts_with("/v1/operations") ? "'ghostctl operation list' shows how it stands"
+                                                    : "'ghostctl vm list' shows how it stands";
     }
     // Who may read which of the agent's files is the one refusal there is a way around.
     if (code == "forbidden" && target.starts_with("/v1/images") &&

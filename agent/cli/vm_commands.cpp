@@ -6,6 +6,8 @@
 #include <boost/json/serialize.hpp>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -58,6 +60,8 @@ void add_verb(CLI::App& vm, Grammar grammar, const Verb& verb) {
         [words, grammar, verb] { grammar.invocation.action = change_of(*words, verb.name, verb.done); });
 }
 
+constexpr std::chrono::seconds longest_grace = std::chrono::minutes{10};  // the agent's limit
+constexpr std::chrono::seconds power_off_time{60};
 constexpr Verb stopping_verbs[] = {
     {"stop", "stopped", "Ask the guest to shut down; power it off when it hasn't in time"},
     {"restart", "restarted", "Stop it, as stop does, and start it again"},
@@ -67,9 +71,12 @@ void add_stopping_verb(CLI::App& vm, Grammar grammar, const Verb& verb) {
     auto words = std::make_shared<VmWords>();
     auto& command = add_vm_command(vm, verb.name, verb.help, *words);
     command.add_flag("-f,--force", words->force, "Power off at once");
-    command.add_option("--grace", words->grace, "How long the guest has to shut down [30s]")->type_name("TIME");
+    command.add_option("--grace", words->grace, "How long the guest has to shut down [--timeout, or 30s]")
+        ->type_name("TIME");
     add_waiting(command, words->waiting);
-    command.final_callback([words, grammar, verb] {
+    const auto* const timeout = command.get_option("--timeout");
+    command.footer("Who waits up to --timeout gives the guest that long, 10m at most, unless --grace says otherwise.");
+    command.final_callback([words, grammar, verb, timeout] {
         boost::json::object body;
         if (words->force) body["force"] = true;
         if (!words->grace.empty()) {
@@ -77,6 +84,9 @@ void add_stopping_verb(CLI::App& vm, Grammar grammar, const Verb& verb) {
             if (!grace)
                 usage_fault(fmt::format("--grace '{}': expected a time like 30s or 5m", printable(words->grace)));
             body["timeout_s"] = grace->count();
+        } else if (timeout->count() > 0 && !words->force) {
+            body["timeout_s"] = std::min(words->waiting.limit, longest_grace).count();
+            words->waiting.limit += power_off_time;  // to see it powered off
         }
         auto change = change_of(*words, verb.name, verb.done);
         if (!body.empty()) change.body = boost::json::serialize(body);

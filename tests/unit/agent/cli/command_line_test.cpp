@@ -183,6 +183,12 @@ TEST_CASE("vm stop and vm restart say how hard") {
         CAPTURE(verb);
         CHECK(body_of({"vm", verb, "web", "--force"}) == json::parse(R"({"force":true})"));
         CHECK(body_of({"vm", verb, "web", "--grace", "2m"}) == json::parse(R"({"timeout_s":120})"));
+        const auto patient = action_of<Change>({"vm", verb, "web", "--timeout", "5m"});
+        CHECK(json::parse(patient.body) == json::parse(R"({"timeout_s":300})"));
+        CHECK(patient.waiting.limit > std::chrono::minutes{5});
+        CHECK(body_of({"vm", verb, "web", "--timeout", "1h"}) == json::parse(R"({"timeout_s":600})"));
+        CHECK(body_of({"vm", verb, "web", "--timeout", "5m", "--grace", "10s"}) == json::parse(R"({"timeout_s":10})"));
+        CHECK(body_of({"vm", verb, "web", "--timeout", "5m", "--force"}) == json::parse(R"({"force":true})"));
         CHECK_THAT(usage_fault_of({"vm", verb, "web", "--grace", "x"}), Catch::Contains("--grace 'x'"));
     }
 }

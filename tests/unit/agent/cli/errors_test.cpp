@@ -52,7 +52,9 @@ TEST_CASE("every fault of a document is named with its place") {
 
 TEST_CASE("a fault that is the sentence already isn't said twice") {
     CHECK(describe(answer(422, R"({"detail":"/name: too long","code":"validation_failed","errors":[
-        {"pointer":"/name","detail":"too long"}]})")) == "ghostctl: /name: too long\n");
+        {"pointer":"/name","detail":"too long"}]})")) ==
+          "ghostctl: /name: too long\n"
+          "hint: 'ghostctl COMMAND --help' says what each option takes\n");
 }
 
 TEST_CASE("the exit code tells what kind of no it was") {
@@ -74,6 +76,19 @@ TEST_CASE("hints fit what was asked for") {
     CHECK_THAT(answer(404, problem("not_found"), "/v1/images/x").hint, Catch::Contains("ghostctl image list"));
     CHECK_THAT(answer(404, problem("not_found"), "/v1/operations/x").hint, Catch::Contains("ghostctl operation list"));
     CHECK_THAT(answer(404, problem("not_found"), "/v1/vms").hint, Catch::Contains("ghostctl image list"));
+    const auto fault_at = [](std::string_view pointer) {
+        return answer(422,
+                      R"({"code":"validation_failed","errors":[{"pointer":")" + std::string{pointer} +
+                          R"(","detail":"wrong"}]})",
+                      "/v1/vms")
+            .hint;
+    };
+    CHECK_THAT(fault_at("/spec/image"), Catch::Contains("ghostctl image list"));
+    CHECK_THAT(fault_at("/name"), Catch::Contains("--help"));
+    CHECK_THAT(answer(409, problem("state_conflict"), "/v1/vms/x/stop").hint, Catch::Contains("ghostctl vm list"));
+    CHECK_THAT(answer(409, problem("state_conflict"), "/v1/images/x").hint, Catch::Contains("delete those"));
+    CHECK_THAT(answer(409, problem("state_conflict"), "/v1/operations/x/cancel").hint,
+               Catch::Contains("ghostctl operation list"));
     CHECK_THAT(answer(401, problem("unauthenticated")).hint, Catch::Contains("--cert"));
     CHECK_THAT(answer(503, problem("hypervisor_unavailable")).hint, Catch::Contains("libvirtd"));
     const auto forbidden = [](std::string_view detail, std::string_view target) {
