@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string>
+#include <string_view>
+#include <utility>
 
 namespace ghost::agent {
 namespace json = boost::json;
@@ -20,11 +23,43 @@ json::object pool_json(const Pool<N>& pool) {
 
 double gib(std::uint64_t bytes) { return static_cast<double>(bytes) / static_cast<double>(1ULL << 30); }
 
-base::Error short_of(base::Errc code, std::string detail, json::object needed, json::object free) {
-    base::Error error{code, std::move(detail)};
-    error.facts["needed"] = std::move(needed);
-    error.facts["free"] = std::move(free);
-    return error;
+// All that is short at once, so that nobody has to ask again for each.
+class Shortage {
+public:
+    template <class Needed, class Free>
+    void add(std::string_view what, Needed needed, Free free, std::string sentence) {
+        needed_[what] = needed;
+        free_[what] = free;
+        if (!sentences_.empty()) sentences_ += "; ";
+        sentences_ += sentence;
+        only_disk_ = only_disk_ && what == "disk_bytes";
+    }
+    [[nodiscard]] base::Result<void> result() && {
+        if (needed_.empty()) return {};
+        base::Error error{only_disk_ ? base::Errc::insufficient_storage : base::Errc::insufficient_resources,
+                          std::move(sentences_)};
+        error.facts["needed"] = std::move(needed_);
+        error.facts["free"] = std::move(free_);
+        return base::fail(std::move(error));
+    }
+
+private:
+    json::object needed_;
+    json::object free_;
+    std::string sentences_;
+    bool only_disk_ = true;
+};
+
+void add_cpus(Shortage& shortage, unsigned vcpus, unsigned host) {
+    shortage.add("vcpus", vcpus, host, fmt::format("{} vCPUs are more than this host's {} CPUs", vcpus, host));
+}
+
+void add_disk(Shortage& shortage, std::uint64_t bytes, const Pool<std::uint64_t>& disk) {
+    shortage.add(
+        "disk_bytes", bytes, disk.free,
+        fmt::format(
+            "{:.1f} GiB of disk are needed and {:.1f} GiB are free ({:.1f} GiB are reserved for the host's owner)",
+            gib(bytes), gib(disk.free), gib(disk.reserved)));
 }
 
 }  // namespace
@@ -73,32 +108,39 @@ Resources Capacity::resources(std::string_view without) const {
 base::Result<void> Capacity::fits(const Demand& demand, std::string_view without) const {
     if (!known()) return base::fail(base::Errc::hypervisor_unavailable, "the host's resources are not known yet");
     const auto r = resources(without);
+    Shortage shortage;
     if (demand.vcpus > cpus_)
-        return base::fail(short_of(base::Errc::insufficient_resources,
-                                   fmt::format("{} vCPUs are more than this host's {} CPUs", demand.vcpus, cpus_),
-                                   {{"vcpus", demand.vcpus}}, {{"vcpus", cpus_}}));
-    if (demand.vcpus > r.cpus.free)
-        return base::fail(short_of(base::Errc::insufficient_resources,
-                                   fmt::format("{} vCPUs are needed and {:g} are free", demand.vcpus, r.cpus.free),
-                                   {{"vcpus", demand.vcpus}}, {{"vcpus", r.cpus.free}}));
+        add_cpus(shortage, demand.vcpus, cpus_);
+    else if (demand.vcpus > r.cpus.free)
+        shortage.add("vcpus", demand.vcpus, r.cpus.free,
+                     fmt::format("{} vCPUs are needed and {:g} are free", demand.vcpus, r.cpus.free));
     if (demand.memory_mib > r.memory_mib.free)
-        return base::fail(short_of(
-            base::Errc::insufficient_resources,
+        shortage.add(
+            "memory_mib", demand.memory_mib, r.memory_mib.free,
             fmt::format("{} MiB of memory are needed and {} MiB are free ({} MiB are reserved for the host's owner)",
-                        demand.memory_mib, r.memory_mib.free, r.memory_mib.reserved),
-            {{"memory_mib", demand.memory_mib}}, {{"memory_mib", r.memory_mib.free}}));
-    return fits_on_disk(demand.disk_bytes);
+                        demand.memory_mib, r.memory_mib.free, r.memory_mib.reserved));
+    if (demand.disk_bytes > r.disk_bytes.free) add_disk(shortage, demand.disk_bytes, r.disk_bytes);
+    return std::move(shortage).result();
+}
+
+base::Result<void> Capacity::fits_host(unsigned vcpus, std::uint64_t memory_mib) const {
+    if (!known()) return base::fail(base::Errc::hypervisor_unavailable, "the host's resources are not known yet");
+    Shortage shortage;
+    if (vcpus > cpus_) add_cpus(shortage, vcpus, cpus_);
+    const auto most = minus(memory_mib_, reserve_.memory_mib);
+    if (memory_mib > most)
+        shortage.add("memory_mib", memory_mib, most,
+                     fmt::format("{} MiB of memory are more than the {} MiB that this host has for VMs "
+                                 "({} MiB are reserved for its owner)",
+                                 memory_mib, most, reserve_.memory_mib));
+    return std::move(shortage).result();
 }
 
 base::Result<void> Capacity::fits_on_disk(std::uint64_t bytes) const {
     const auto disk = resources().disk_bytes;
-    if (bytes <= disk.free) return {};
-    return base::fail(short_of(
-        base::Errc::insufficient_storage,
-        fmt::format(
-            "{:.1f} GiB of disk are needed and {:.1f} GiB are free ({:.1f} GiB are reserved for the host's owner)",
-            gib(bytes), gib(disk.free), gib(disk.reserved)),
-        {{"disk_bytes", bytes}}, {{"disk_bytes", disk.free}}));
+    Shortage shortage;
+    if (bytes > disk.free) add_disk(shortage, bytes, disk);
+    return std::move(shortage).result();
 }
 
 json::object to_json(const Resources& r) {

@@ -52,9 +52,12 @@ public:
 
     // `without` names a VM that is left out of the sums (it is being resized or started).
     [[nodiscard]] Resources resources(std::string_view without = {}) const;
-    // Errors: insufficient_resources or insufficient_storage, with facts needed, free (of what is short).
+    // Errors: insufficient_resources, or insufficient_storage when it is the disk alone, with facts needed, free (of
+    // all that is short).
     // hypervisor_unavailable while the host's size is not known.
     [[nodiscard]] base::Result<void> fits(const Demand& demand, std::string_view without = {}) const;
+    // Whether a VM of that size could ever run here, alone: insufficient_resources, likewise.
+    [[nodiscard]] base::Result<void> fits_host(unsigned vcpus, std::uint64_t memory_mib) const;
     // Whether so much more may be written: insufficient_storage, likewise.
     [[nodiscard]] base::Result<void> fits_on_disk(std::uint64_t bytes) const;
 

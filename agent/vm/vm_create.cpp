@@ -75,8 +75,8 @@ VmService::Begun VmService::create(base::Context context, CreateVm request) {
     const auto& spec = planned->spec;
     const Demand demand{spec.power_on ? spec.vcpus : 0, spec.power_on ? spec.memory_mib : 0, disk_bytes_of(spec)};
     if (const auto fits = p_.capacity.fits(demand); !fits) co_return base::fail(fits.error());
-    if (!spec.power_on && spec.vcpus > p_.hypervisor.link().host.cpus)
-        if (const auto fits = p_.capacity.fits({spec.vcpus, 0, 0}); !fits) co_return base::fail(fits.error());
+    // What stays off for now is to start some day.
+    if (const auto fits = p_.capacity.fits_host(spec.vcpus, spec.memory_mib); !fits) co_return base::fail(fits.error());
 
     // Name, room and image are taken from here on, before the first suspension.
     const auto id = planned->id;
@@ -133,7 +133,7 @@ asio::awaitable<void> VmService::settle_undone(Outcome& outcome, std::string id)
         co_return;
     }
     p_.index.release(id);
-    co_await keep_in_error(outcome, id);
+    co_await keep(outcome, id, Phase::error);
 }
 
 asio::awaitable<Outcome> VmService::undo_create(OperationControl& control, std::string id) {

@@ -9,6 +9,11 @@
 
 namespace ghost::agent {
 namespace asio = boost::asio;
+namespace {
+
+constexpr std::string_view was_ready = "was_ready";  // in an operation's plan: nothing was wrong with the VM before
+
+}  // namespace
 
 VmService::Begun VmService::remove(base::Context context, std::string id, IfMatch match) {
     const auto found = changeable(id, match);
@@ -24,6 +29,7 @@ VmService::Begun VmService::remove(base::Context context, std::string id, IfMatc
     operation.context = std::move(context);
     const bool free = !p_.operations.busy(vm_id);
     const auto phase_before = vm.phase;
+    operation.plan[was_ready] = phase_before == Phase::ready;
     if (free) {
         p_.index.change(vm_id, [](Vm& v) { v.phase = Phase::deleting; });
         operation.accept_with.emplace_back(changed_row(vm_id));
@@ -52,6 +58,7 @@ asio::awaitable<Outcome> VmService::run_remove(OperationControl& control, std::s
         control.phase("undefine");
         going_on = step(co_await p_.hypervisor.undefine(id, control.stalled()));
     }
+    const bool whole = !going_on;  // its files are all there
     if (going_on) {
         control.phase("disks");
         going_on = step(co_await remove_files(vm));
@@ -68,7 +75,9 @@ asio::awaitable<Outcome> VmService::run_remove(OperationControl& control, std::s
         };
         co_return outcome;
     }
-    co_await keep_in_error(outcome, id);
+    const auto* const ready = control.operation().plan.if_contains(was_ready);
+    const bool sound = whole && ready != nullptr && ready->is_bool() && ready->get_bool();
+    co_await keep(outcome, id, sound ? Phase::ready : Phase::error);
     co_return outcome;
 }
 
@@ -79,10 +88,11 @@ asio::awaitable<void> VmService::remove_leftover(Vm vm) {
     if (!done) p_.log.error("a leftover domain can't be taken away", {{"vm", vm.id}, {"error", done.error().detail}});
 }
 
-// It stays marked: what is left of it shows, and a delete can be asked for (again).
-asio::awaitable<void> VmService::keep_in_error(Outcome& outcome, std::string id) {
+// In phase error what is left of it shows, and a delete can be asked for (again). A delete that took nothing but the
+// power away leaves a VM as good as before.
+asio::awaitable<void> VmService::keep(Outcome& outcome, std::string id, Phase phase) {
     co_await p_.observer.refresh(id);
-    p_.index.change(id, [](Vm& v) { v.phase = Phase::error; });
+    p_.index.change(id, [phase](Vm& v) { v.phase = phase; });
     journal(outcome, id);
     outcome.applied = [this, id] { p_.index.touch(id); };
 }

@@ -128,7 +128,7 @@ private:
 
     // delete
     boost::asio::awaitable<Outcome> run_remove(OperationControl& control, std::string id);
-    boost::asio::awaitable<void> keep_in_error(Outcome& outcome, std::string id);
+    boost::asio::awaitable<void> keep(Outcome& outcome, std::string id, Phase phase);
     Done remove_files(Vm vm);
     Done remove_console(Vm vm);
 

@@ -1,9 +1,6 @@
 // Changing a VM: labels, owner, protection, size, wanted power.
 #include "agent/vm/vm_service.hpp"
 
-#include <boost/json/object.hpp>
-#include <fmt/format.h>
-
 #include <utility>
 
 namespace ghost::agent {
@@ -50,14 +47,8 @@ VmService::Begun VmService::update(base::Context context, std::string id, VmPatc
     auto after = before;
     apply_patch(after, patch);
 
-    const auto host_cpus = p_.hypervisor.link().host.cpus;
-    if (patch.vcpus && *patch.vcpus > host_cpus) {
-        base::Error error{base::Errc::insufficient_resources,
-                          fmt::format("{} vCPUs are more than this host's {} CPUs", *patch.vcpus, host_cpus)};
-        error.facts["needed"] = boost::json::object{{"vcpus", *patch.vcpus}};
-        error.facts["free"] = boost::json::object{{"vcpus", host_cpus}};
-        co_return base::fail(std::move(error));
-    }
+    if (const auto fits = p_.capacity.fits_host(patch.vcpus.value_or(0), patch.memory_mib.value_or(0)); !fits)
+        co_return base::fail(fits.error());
     const auto growth = disk_bytes_of(after.spec) - disk_bytes_of(before.spec);
     if (const auto fits = p_.capacity.fits({0, 0, growth}); growth > 0 && !fits) co_return base::fail(fits.error());
     if (is_running(before)) {

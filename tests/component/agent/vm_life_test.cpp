@@ -323,6 +323,43 @@ TEST_CASE("with the hypervisor gone reads go on and changes are refused until it
     CHECK(world.post("/v1/vms/web/stop?wait=60").status == 200);
 }
 
+TEST_CASE("a delete that fails before anything is gone leaves the VM as sound as it was") {
+    World world;
+    world.boot();
+    world.add_image();
+    world.create_vm();
+    const std::string step = GENERATE("power_off", "undefine");
+    const auto files = world.files.files().size();
+    world.hypervisor->fail(step, {base::Errc::hypervisor_unavailable, "libvirtd is gone"},
+                           fakes::FakeHypervisor::always);
+    const auto failed = world.call(net::Method::del, "/v1/vms/web?wait=60");
+    CHECK(failed.status == 503);
+    CHECK(world.get("/v1/vms/web").text("/status/phase") == "ready");
+    CHECK(world.files.files().size() == files);
+    world.crash();
+    world.boot();
+    CHECK(world.get("/v1/vms/web").text("/status/phase") == "ready");
+    if (step == "undefine") CHECK(world.post("/v1/vms/web/start?wait=60").status == 200);
+    world.hypervisor->heal(step);
+    CHECK(world.call(net::Method::del, "/v1/vms/web?wait=60").status == 200);
+    CHECK(world.get("/v1/vms/web").status == 404);
+}
+
+TEST_CASE("a VM that could never start here is refused even if it stays off") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto refused = world.post("/v1/vms", vm_body("web", {{"power", "off"}, {"memory_mib", 1U << 26U}}));
+    CHECK(refused.status == 409);
+    CHECK(refused.text("/code") == "insufficient_resources");
+    CHECK(refused.at("/needed/memory_mib").to_number<std::uint64_t>() == 1U << 26U);
+    CHECK(world.post("/v1/vms?wait=60", vm_body("web", {{"power", "off"}})).status == 201);
+    const auto grown =
+        world.call(net::Method::patch, "/v1/vms/web", boost::json::object{{"spec", {{"memory_mib", 1U << 26U}}}});
+    CHECK(grown.status == 409);
+    CHECK(grown.text("/code") == "insufficient_resources");
+}
+
 TEST_CASE("with every lane for changes overdue changes are refused, but for a forced stop") {
     World world;
     world.boot();

@@ -85,6 +85,27 @@ TEST_CASE("what doesn't fit is refused with what is needed and free") {
     CHECK(disk.error().facts.at("free").at("disk_bytes").to_number<std::uint64_t>() == 70 * gib);
 }
 
+TEST_CASE("all that is short is told at once") {
+    Host host;
+    const auto all = host.capacity.fits({5, 14337, 70 * gib + 1});
+    REQUIRE_FALSE(all);
+    CHECK(all.error().code == base::Errc::insufficient_resources);
+    CHECK(all.error().facts.at("needed").as_object().size() == 3);
+    CHECK(all.error().facts.at("free").at("vcpus").to_number<int>() == 4);
+    CHECK(all.error().facts.at("free").at("disk_bytes").to_number<std::uint64_t>() == 70 * gib);
+}
+
+TEST_CASE("what could never run here doesn't fit the host, whatever is free") {
+    Host host;
+    host.add("a", virt::Power::running);
+    CHECK(host.capacity.fits_host(4, 14336));
+    CHECK_FALSE(host.capacity.fits_host(5, 1));
+    const auto memory = host.capacity.fits_host(1, 14337);
+    REQUIRE_FALSE(memory);
+    CHECK(memory.error().code == base::Errc::insufficient_resources);
+    CHECK(memory.error().facts.at("free").at("memory_mib").to_number<int>() == 14336);
+}
+
 TEST_CASE("free never goes below zero and never above what the disk has") {
     Host host;
     host.capacity.set_disk({100 * gib, 5 * gib}, 90 * gib);
