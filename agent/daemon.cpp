@@ -22,6 +22,8 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 namespace ghost::agent {
@@ -37,8 +39,15 @@ std::vector<std::unique_ptr<base::LogSink>> make_sinks(const Config& config) {
     if (logging.output != Output::file)
         sinks.push_back(base::stderr_is_journal() ? base::make_journal_sink()
                                                   : base::make_stream_sink(STDOUT_FILENO, logging.format));
-    if (logging.output != Output::stdout_)
+    if (logging.output == Output::stdout_) return sinks;
+    // systemd makes /var/log/ghost; without systemd we do.
+    std::error_code not_made;
+    std::filesystem::create_directory(std::filesystem::path{logging.file}.parent_path(), not_made);
+    try {
         sinks.push_back(base::make_file_sink(logging.file, logging.format, logging.max_size, logging.max_age));
+    } catch (const std::system_error& fault) {
+        throw StartFault{fmt::format("logging.file: {}", fault.what())};
+    }
     return sinks;
 }
 

@@ -26,13 +26,19 @@ int run_agent(int argc, char** argv) {
     CLI::App options{"ghost-agent, the VM daemon of Ghost Cloud"};
     std::string file;
     bool check = false;
-    options.add_option("--config", file, "configuration file (default: /etc/ghost/agent.yaml, if it is there)");
+    auto* const config_file =
+        options.add_option("--config", file, "configuration file (default: /etc/ghost/agent.yaml, if it is there)");
     options.add_flag("--check-config", check, "print the configuration in effect, or its faults, and exit");
     options.set_version_flag("--version", std::string{"ghost-agent "} + GHOST_VERSION);
     try {
         options.parse(argc, argv);
     } catch (const CLI::ParseError& told) {  // also what --help and --version print
         return options.exit(told) == 0 ? agent::exit_ok : agent::exit_usage;
+    }
+
+    if (config_file->count() > 0 && file.empty()) {  // "$UNSET": not the defaults
+        fmt::print(stderr, "ghost-agent: --config: expected the name of a file, got nothing\n");
+        return agent::exit_usage;
     }
 
     agent::ConfigSources sources;

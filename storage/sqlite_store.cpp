@@ -91,7 +91,10 @@ struct Statements {
             "ON CONFLICT(name) DO UPDATE SET document = excluded.document");
         auto erase_vm = database.prepare("DELETE FROM vms WHERE id = ?");
         auto erase_image = database.prepare("DELETE FROM images WHERE name = ?");
-        auto prune = database.prepare("DELETE FROM operations WHERE finished_ms IS NOT NULL AND finished_ms < ?");
+        auto prune = database.prepare(
+            "DELETE FROM operations WHERE finished_ms IS NOT NULL AND (finished_ms < ? OR id IN "
+            "(SELECT id FROM operations WHERE finished_ms IS NOT NULL ORDER BY created_ms DESC, id DESC "
+            "LIMIT -1 OFFSET ?))");
         for (auto* statement : {&put_vm, &update_vm, &put_operation, &put_image, &erase_vm, &erase_image, &prune})
             if (!*statement) return base::fail(std::move(*statement).error());
         return Statements{std::move(*put_vm),    std::move(*update_vm), std::move(*put_operation),
@@ -190,6 +193,7 @@ private:
     }
     Result<void> apply(const PruneOperations& prune) {
         statements_.prune.bind(1, prune.finished_before_ms);
+        statements_.prune.bind(2, static_cast<std::int64_t>(prune.keep));
         return statements_.prune.run();
     }
 

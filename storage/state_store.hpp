@@ -44,9 +44,11 @@ struct EraseVm {
 struct EraseImage {
     std::string name;
 };
+// Of the finished ones: those that ended before, and of the others all but the `keep` youngest.
 struct PruneOperations {
     std::int64_t finished_before_ms = 0;
-};  // finished ones only
+    std::uint32_t keep = 0;
+};
 
 using Change = std::variant<VmRow, UpdateVm, OperationRow, ImageRow, EraseVm, EraseImage, PruneOperations>;
 using Changes = std::vector<Change>;  // one transaction

@@ -34,9 +34,17 @@ public:
     [[nodiscard]] bool empty() const noexcept { return found_.empty(); }
     [[nodiscard]] std::vector<std::string> sentences() const {
         std::vector<std::string> all;
-        for (const auto& [place, sentence] : found_) all.push_back(sentence);
+        for (const auto& [place, sentence] : found_) {
+            if (all.size() == most_told) {
+                all.push_back(std::to_string(found_.size() - most_told) + " more faults are not listed");
+                break;
+            }
+            all.push_back(sentence);
+        }
         return all;
     }
+
+    static constexpr std::size_t most_told = 20;
 
 private:
     std::multimap<std::pair<std::size_t, int>, std::string> found_;  // by layer and line; equals as they came

@@ -237,6 +237,8 @@ base::Result<void> ImageService::removable(const Image& image) const {
     if (users.empty()) return {};
     base::Error in_use{base::Errc::state_conflict, fmt::format("{} is the base of {} VM{}", image.name, users.size(),
                                                                users.size() == 1 ? "" : "s")};
+    in_use.facts["state"] = "in_use";
+    in_use.facts["allowed"] = boost::json::array{};  // nothing but reading it, until those VMs are gone
     in_use.facts["used_by"] = boost::json::array(users.begin(), users.end());
     return base::fail(std::move(in_use));
 }

@@ -8,6 +8,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <boost/json/array.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -227,6 +228,7 @@ asio::awaitable<void> OperationService::run(std::shared_ptr<Live> live, Work wor
     live_.erase(op.id);
     changed(op);
     live->ended.notify();
+    if (all_.size() > max_history + max_unfinished) forget_old(0);
 }
 
 // An end that isn't on disk hasn't happened: keep trying while the agent lives. False: the agent stops first.
@@ -294,6 +296,7 @@ base::Result<OperationService::Ptr> OperationService::cancel(const std::string& 
                                                             ? "the operation has ended already"
                                                             : "the operation can't be cancelled any more"};
         refused.facts["state"] = name_of(op->state);
+        refused.facts["allowed"] = boost::json::array{};
         return base::fail(std::move(refused));
     }
     it->second->cancelled = true;
@@ -321,7 +324,7 @@ asio::awaitable<void> OperationService::prune_forever() {
         const auto before = base::to_unix_ms(clock_.wall() - history);
         forget_old(before);
         storage::Changes prune;
-        prune.emplace_back(storage::PruneOperations{before});
+        prune.emplace_back(storage::PruneOperations{before, max_history});
         if (const auto done = co_await store_.commit(std::move(prune)); !done)
             log_.warn("old operations can't be deleted", {{"error", done.error().detail}});
     } while (co_await clock_.sleep_for(std::chrono::hours{1}));

@@ -108,7 +108,7 @@ public:
     std::function<void(const Operation&)> on_change;
 
     static constexpr std::size_t max_unfinished = 256;
-    static constexpr std::size_t max_history = 10'000;
+    static constexpr std::uint32_t max_history = 10'000;
     static constexpr std::chrono::hours history{24 * 7};
 
 private:

@@ -25,7 +25,10 @@ Observer::Observer(asio::any_io_executor executor, virt::Hypervisor& hypervisor,
       log_(log),
       refreshers_(executor, log),
       synced_changed_(executor) {
-    index_.on_erased = [this](std::string_view id) { order_.deleted(id); };
+    index_.on_erased = [this](std::string_view id) {
+        order_.deleted(id);
+        sampled_.erase(std::string{id});
+    };
 }
 
 asio::awaitable<void> Observer::follow_events() {
@@ -248,11 +251,11 @@ asio::awaitable<void> Observer::sample_usage(std::string id) {
 }
 
 asio::awaitable<void> Observer::sample_addresses(std::string id) {
+    const auto* vm = index_.find(id);
+    if (vm == nullptr) co_return;
     const auto now = clock_.now();
     auto& last = sampled_[id];
     if (last.first_seen == base::Instant{}) last.first_seen = now;
-    const auto* vm = index_.find(id);
-    if (vm == nullptr) co_return;
     const bool none = vm->observed.addresses.empty();
     const bool eager = none && now - last.first_seen < address_patience;
     const bool guest_due = now - last.asked_guest >= agent_interval;

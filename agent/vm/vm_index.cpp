@@ -1,6 +1,7 @@
 #include "agent/vm/vm_index.hpp"
 
 #include <algorithm>
+#include <string>
 #include <tuple>
 #include <utility>
 
@@ -55,9 +56,13 @@ const Vm* VmIndex::find(std::string_view id) const {
 }
 
 const Vm* VmIndex::find_ref(std::string_view id_or_name) const {
-    if (const auto* vm = find(id_or_name)) return vm;
+    // A UUID is one in capitals, too (RFC 9562); a name has none.
+    std::string id{id_or_name};
+    for (auto& c : id)
+        if (c >= 'A' && c <= 'F') c = static_cast<char>(c - 'A' + 'a');
+    if (const auto* vm = find(id)) return vm;
     const Vm* other = nullptr;
-    for (const auto& [id, vm] : vms_) {
+    for (const auto& [other_id, vm] : vms_) {
         if (vm.name != id_or_name) continue;
         if (vm.managed) return &vm;
         other = &vm;

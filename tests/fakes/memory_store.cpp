@@ -52,6 +52,11 @@ base::Result<void> MemoryStore::apply(Rows& rows, const storage::Change& change)
                 const auto& finished = entry.second.finished_ms;
                 return finished && *finished < prune.finished_before_ms;
             });
+            std::vector<std::pair<std::int64_t, std::string>> finished;
+            for (const auto& [id, row] : rows.operations)
+                if (row.finished_ms) finished.emplace_back(row.created_ms, id);
+            std::ranges::sort(finished, std::ranges::greater{});
+            for (std::size_t i = prune.keep; i < finished.size(); ++i) rows.operations.erase(finished[i].second);
             return {};
         },
     };

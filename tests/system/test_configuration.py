@@ -285,6 +285,8 @@ def test_sighup_swaps_certificates_and_a_bad_file_changes_nothing(directory, pki
             return name
 
         until(lambda: subject() == "renewed", "the new certificate is served")
+        until(lambda: "configuration read again" in agent.log(), "the log says so")
+        assert "takes effect after a restart" not in agent.log(), "it has taken effect"
     finally:
         assert agent.stop() == 0
         libvirt.forget_pool()
@@ -295,7 +297,21 @@ def test_the_version_is_told():
     assert re.fullmatch(r"ghost-agent \d+\.\d+\.\d+\n", done.stdout)
 
 
-@pytest.mark.parametrize("arguments", [["--no-such-option"], ["surplus"], ["--config"]])
+@pytest.mark.parametrize("arguments", [["--no-such-option"], ["surplus"], ["--config"], ["--config", ""]])
 def test_a_wrong_command_line_is_not_started(arguments):
     done = subprocess.run([BINARY, *arguments], capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 2 and done.stderr
+
+
+def test_the_log_files_folder_is_made_and_a_fault_names_the_setting(place):
+    (place / "agent.yaml").write_text((place / "agent.yaml").read_text() +
+                                      f"logging:\n  output: both\n  file: {place}/no/folder/agent.log\n")
+    done = run(place)
+    assert done.returncode == CONFIGURATION_FAULT
+    assert done.stderr.startswith("ghost-agent: logging.file:") and done.stderr.count("\n") == 1
+    # One level is made; what fails then is something else.
+    change(place, "/no/folder/", "/folder/")
+    with socket.create_server(("127.0.0.1", 9993)):
+        change(place, "listen_addr: 127.0.0.1:9092", "listen_addr: 127.0.0.1:9993")
+        assert "in use" in run(place).stderr
+    assert (place / "folder" / "agent.log").exists()

@@ -77,14 +77,22 @@ void check_contract(fakes::TestLoop& loop, storage::StateStore& store) {
 
     // Names move within one transaction, when the order allows it.
     REQUIRE(commit({storage::EraseVm{"1"}, storage::VmRow{"2", "web", "{}"}}));
-    REQUIRE(commit({storage::EraseImage{"debian"}, storage::EraseVm{"nobody"}, storage::PruneOperations{15}}));
+    REQUIRE(commit({storage::EraseImage{"debian"}, storage::EraseVm{"nobody"}, storage::PruneOperations{15, 100}}));
     CHECK(loop.await(store.load())->operations.size() == 2);
-    REQUIRE(commit({storage::PruneOperations{16}}));
+    REQUIRE(commit({storage::PruneOperations{16, 100}}));
     state = loop.await(store.load());
     REQUIRE(state->operations.size() == 1);
     CHECK(state->operations[0].id == "b");
     CHECK(state->images.empty());
     CHECK(state->vms.at(0).id == "2");
+
+    // Of the finished ones the youngest stay; those under way always do.
+    REQUIRE(commit({storage::OperationRow{"c", "failed", 30, 31, "{}"},
+                    storage::OperationRow{"d", "failed", 40, 41, "{}"}, storage::PruneOperations{0, 1}}));
+    state = loop.await(store.load());
+    REQUIRE(state->operations.size() == 2);
+    CHECK(state->operations[0].id == "b");
+    CHECK(state->operations[1].id == "d");
 
     // An update changes what is there and never makes what isn't.
     REQUIRE(commit({storage::UpdateVm{"2", "{\"b\":2}"}, storage::UpdateVm{"1", "{}"}}));

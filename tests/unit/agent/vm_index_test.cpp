@@ -61,6 +61,9 @@ TEST_CASE("a name finds the managed VM before another domain of that name") {
     CHECK(index.find_ref("web")->id == "2");
     CHECK(index.find_ref("1")->id == "1");
     CHECK(index.find_ref("nobody") == nullptr);
+    index.put(ready("01a20d1b-00aa-7000-8000-00000000000f", "third"));
+    CHECK(index.find_ref("01A20D1B-00AA-7000-8000-00000000000F")->name == "third");
+    CHECK(index.find_ref("WEB") == nullptr);
 }
 
 TEST_CASE("putting a VM again keeps what was observed") {

@@ -109,6 +109,11 @@ TEST_CASE_METHOD(ConfigFolder, "odd YAML ends in faults, never in a crash") {
     CHECK_FALSE(faults(std::string(5000, '{')).empty());
 }
 
+TEST_CASE_METHOD(ConfigFolder, "faults without end are told up to a number") {
+    const auto told = faults("a: " + std::string(500, '[') + "\n");
+    CHECK(told.size() <= 21);
+}
+
 TEST_CASE_METHOD(ConfigFolder, "what a fault shows is short and harmless to print") {
     const auto sentence = fault("logging: {level: \"" + std::string(500, 'x') + "\\e[2J\"}");
     CHECK(sentence.size() < 250);
