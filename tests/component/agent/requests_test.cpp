@@ -224,6 +224,38 @@ TEST_CASE("a request's trace context is in the log and on its operation, also af
     CHECK(world.get("/v1/operations?kind=image.add").at("/items/0/traceparent").is_null());
 }
 
+TEST_CASE("a change that comes while the agent stops is told to come back") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    world.app->operations().close_intake();
+    const auto refused = world.post("/v1/vms/web/stop");
+    CHECK(refused.status == 503);
+    CHECK(refused.text("/code") == "draining");
+    CHECK(refused.headers.find("Retry-After"));
+    CHECK(world.get("/v1/vms/" + id).text("/spec/power") == "on");
+}
+
+TEST_CASE("more operations than can be under way are told to come back") {
+    World world;
+    world.boot();
+    world.add_image();
+    world.hypervisor->hang("define");
+    const auto name = [](std::size_t n) { return "vm-" + std::to_string(n); };
+    const auto body = [&](std::size_t n) { return vm_body(name(n), {{"power", "off"}, {"disk_gib", 1}}); };
+    std::size_t n = 0;
+    for (; n < agent::OperationService::max_unfinished; ++n) REQUIRE(world.post("/v1/vms", body(n)).status == 202);
+    const auto refused = world.post("/v1/vms", body(n));
+    CHECK(refused.status == 429);
+    CHECK(refused.text("/code") == "overloaded");
+    CHECK(refused.headers.find("Retry-After"));
+    CHECK(world.get("/v1/vms/" + name(n)).status == 404);
+    world.hypervisor->release("define");
+    world.pass(std::chrono::seconds{1});
+    CHECK(world.post("/v1/vms?wait=60", body(n)).status == 201);
+}
+
 TEST_CASE("the problems shown in the API's description are as they are sent") {
     std::size_t seen = 0;
     const std::function<void(const json::value&)> walk = [&](const json::value& at) {

@@ -323,6 +323,23 @@ TEST_CASE("with the hypervisor gone reads go on and changes are refused until it
     CHECK(world.post("/v1/vms/web/stop?wait=60").status == 200);
 }
 
+TEST_CASE("a VM shows that it is being deleted, and by which operation") {
+    World world;
+    world.boot();
+    world.add_image();
+    world.create_vm();
+    world.hypervisor->hang("undefine");
+    const auto begun = world.call(net::Method::del, "/v1/vms/web");
+    REQUIRE(begun.status == 202);
+    const auto vm = world.get("/v1/vms/web");
+    CHECK(vm.text("/status/phase") == "deleting");
+    CHECK(vm.at("/status/operation") != nullptr);
+    CHECK(world.post("/v1/vms/web/start").text("/code") == "operation_in_progress");
+    world.hypervisor->release("undefine");
+    world.pass(std::chrono::seconds{1});
+    CHECK(world.get("/v1/vms/web").status == 404);
+}
+
 TEST_CASE("a delete that fails before anything is gone leaves the VM as sound as it was") {
     World world;
     world.boot();
