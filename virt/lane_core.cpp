@@ -60,13 +60,15 @@ LaneCore::TicketPtr LaneCore::make_ticket(LaneClass lane, std::string key) {
 }
 
 void LaneCore::enqueue(const TicketPtr& ticket, base::Duration limit) {
+    ticket->limit = std::min(limit, longest_limit);
+    ticket->enqueued = clock_.now();
+    ticket->completed_before = class_of(*ticket).completed;
     tickets_.emplace(ticket->id, ticket);
     class_of(*ticket).queue->push(ticket->id, ticket->key);
     // It owns nothing but the ticket and ends with it.
-    asio::co_spawn(
-        context_,
-        watch(weak_from_this(), clock_, ticket, {Alarm::Kind::limit, clock_.now() + std::min(limit, longest_limit)}),
-        asio::bind_cancellation_slot(ticket->unwatch.slot(), asio::detached));
+    asio::co_spawn(context_,
+                   watch(weak_from_this(), clock_, ticket, {Alarm::Kind::limit, ticket->enqueued + ticket->limit}),
+                   asio::bind_cancellation_slot(ticket->unwatch.slot(), asio::detached));
     dispatch(ticket->lane_class);
 }
 
@@ -182,7 +184,15 @@ LaneCore::Alarm LaneCore::ring(const TicketPtr& ticket, Alarm::Kind kind) {
 
 LaneCore::Alarm LaneCore::over_limit(Ticket& ticket) {
     auto& cls = class_of(ticket);
-    const Alarm stuck{Alarm::Kind::stuck, clock_.now() + options_.stuck_after};
+    const auto now = clock_.now();
+    const Alarm stuck{Alarm::Kind::stuck, now + options_.stuck_after};
+    if (ticket.change && !ticket.probe) {
+        const bool moves = std::exchange(ticket.completed_before, cls.completed) != cls.completed;
+        if (!ticket.lane && moves && now < ticket.enqueued + options_.longest_queue)
+            return {Alarm::Kind::limit, now + ticket.limit};
+        if (ticket.lane && now < ticket.started + ticket.limit)
+            return {Alarm::Kind::limit, ticket.started + ticket.limit};
+    }
     if (!ticket.lane) {
         cls.queue->withdraw(ticket.id);
         forget(ticket);

@@ -70,7 +70,10 @@ private:
         std::shared_ptr<Turn> turn;
         bool recalled = false;
         std::uint64_t epoch = 0;
+        base::Duration limit{};
+        base::Instant enqueued;
         base::Instant started;
+        std::uint64_t completed_before = 0;  // by its class, when its wait was last looked at
     };
     using TicketPtr = std::shared_ptr<Ticket>;
     // What watch() waits for next, and when that is due.

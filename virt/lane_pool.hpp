@@ -66,9 +66,11 @@ inline constexpr std::size_t lane_classes = 5;
 
 struct LaneOptions {
     // By LaneClass.
-    std::array<std::size_t, lane_classes> lanes{2, 3, 2, 1, 1};
-    std::array<std::size_t, lane_classes> max_queued{64, 64, 32, 32, 8};
-    std::size_t max_per_key = 16;  // of one class's queue
+    std::array<std::size_t, lane_classes> lanes{2, 3, 2, 3, 1};
+    // More than the operations that may be under way (256) ever have here: what was accepted isn't refused half-way.
+    std::array<std::size_t, lane_classes> max_queued{512, 512, 512, 512, 8};
+    std::size_t max_per_key = 320;                            // of one class's queue
+    base::Duration longest_queue = std::chrono::minutes{10};  // how long a change may wait for its lane
 
     base::Duration stuck_after = std::chrono::seconds{60};  // overdue for so long, a lane is replaced
     std::size_t max_left_behind = 8;                        // threads given up on and not yet back, all classes
@@ -132,8 +134,9 @@ public:
         co_return std::move(**slot);
     }
 
-    // Not begun by `limit`: taken out of the queue, hypervisor_unavailable. Begun and not back by then: calls
-    // `stalled` (if any) once, on the loop, and goes on waiting for the truth. `stalled` is never called after a
+    // Waits for its lane as long as its class gets other calls done, up to longest_queue; when nothing was done for
+    // `limit` it is taken out of the queue, hypervisor_unavailable. Begun and not back after `limit`: calls `stalled`
+    // (if any) once, on the loop, and goes on waiting for the truth. `stalled` is never called after a
     // cancellation.
     template <class T>
     [[nodiscard]] boost::asio::awaitable<base::Result<T>> change(LaneClass lane, std::string key, base::Duration limit,

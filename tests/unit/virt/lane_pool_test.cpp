@@ -204,6 +204,29 @@ TEST_CASE_METHOD(Lanes,
     close();
 }
 
+TEST_CASE_METHOD(Lanes, "a change waits for its lane as long as others get done") {
+    connect(with_lanes(1));
+    const Gate first_gate;
+    const Gate second_gate;
+    int stalls = 0;
+    const auto first = change("a", limit, held(first_gate, 1), [&] { ++stalls; });
+    const auto second = change("b", limit, held(second_gate, 2), [&] { ++stalls; });
+    const auto third = change("c", limit, answering(3));
+    const auto fourth = change("d", limit, answering(4));
+    REQUIRE(until([&] { return first_gate.arrived() == 1; }));
+    first_gate.open();
+    REQUIRE(until([&] { return first->done() && second_gate.arrived() == 1; }));
+    clock.advance(limit);
+    settle();
+    CHECK(stalls == 1);  // the second's, which has had its time since it began
+    CHECK_FALSE(third->done());
+    second_gate.open();
+    REQUIRE(until([&] { return third->done() && fourth->done(); }));
+    CHECK(answer_of(*third) == 3);
+    CHECK(answer_of(*fourth) == 4);
+    close();
+}
+
 TEST_CASE_METHOD(Lanes, "a full queue refuses at once") {
     auto options = with_lanes(1);
     options.max_queued = {2, 2, 2, 2, 2};
