@@ -12,12 +12,20 @@ namespace {
 
 constexpr int undo_attempts = 3;
 constexpr std::chrono::seconds undo_pause{2};
+// A hypervisor that went away is waited for: it comes back, and what it was asked for may have been done meanwhile.
+constexpr std::chrono::minutes outage_patience{10};
 
-asio::awaitable<base::Result<void>> undo_one(base::Clock& clock, const OperationControl& control, const Step& step) {
+asio::awaitable<base::Result<void>> undo_one(base::Clock& clock, OperationControl& control, const Step& step) {
     base::Result<void> result;
-    for (int attempt = 1; attempt <= undo_attempts; ++attempt) {
+    const auto patience = clock.now() + outage_patience;
+    for (int attempt = 1;;) {
         result = co_await step.undo();
-        if (result || control.stopping() || attempt == undo_attempts) break;
+        if (result || control.stopping()) break;
+        const bool away = result.error().code == base::Errc::hypervisor_unavailable && clock.now() < patience;
+        if (away)
+            control.stalled()();
+        else if (attempt++ == undo_attempts)
+            break;
         co_await clock.sleep_for(undo_pause);
     }
     co_return result;

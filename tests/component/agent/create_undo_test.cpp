@@ -49,6 +49,32 @@ TEST_CASE("a create whose hypervisor call fails leaves nothing behind, before or
     check_nothing_left(world, files_before);
 }
 
+TEST_CASE("a create that loses the hypervisor waits for it and leaves nothing behind") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto files_before = world.files.files();
+    const std::string step = GENERATE("define", "start");
+    const base::Error gone{base::Errc::hypervisor_unavailable, "libvirtd is gone"};
+    // It was done all the same.
+    world.hypervisor->fail(step, gone, 1, fakes::FakeHypervisor::When::after_effect);
+    world.hypervisor->fail("power_off", gone, fakes::FakeHypervisor::always);
+    world.hypervisor->fail("undefine", gone, fakes::FakeHypervisor::always);
+    const auto failed = world.begin(net::Method::post, "/v1/vms?wait=300", vm_body("web", with_data_disk));
+    world.pass(60s);
+    CHECK_FALSE(failed->has_value());
+    const auto operations = world.get("/v1/operations?limit=1");
+    CHECK(operations.text("/items/0/state") == "running");
+    CHECK(operations.at("/items/0/stalled").as_bool());
+    world.hypervisor->heal("power_off");
+    world.hypervisor->heal("undefine");
+    world.pass(5s);
+    REQUIRE(failed->has_value());
+    CHECK((*failed)->status == 503);
+    CHECK((*failed)->body.as_object().if_contains("left_behind") == nullptr);
+    check_nothing_left(world, files_before);
+}
+
 TEST_CASE("a create during which the n-th change of a file fails leaves nothing behind") {
     // Every change the create makes, in turn, until one create goes through without the fault being met.
     bool met = true;
@@ -153,10 +179,8 @@ TEST_CASE("a create that can't be undone keeps its VM in error with all its file
     const auto files_before = world.files.files();
     world.hypervisor->fail("start", {base::Errc::hypervisor_error, "no luck"}, 1,
                            fakes::FakeHypervisor::When::after_effect);
-    world.hypervisor->fail("power_off", {base::Errc::hypervisor_unavailable, "libvirtd is gone"},
-                           fakes::FakeHypervisor::always);
-    world.hypervisor->fail("undefine", {base::Errc::hypervisor_unavailable, "libvirtd is gone"},
-                           fakes::FakeHypervisor::always);
+    world.hypervisor->fail("power_off", {base::Errc::hypervisor_error, "it won't"}, fakes::FakeHypervisor::always);
+    world.hypervisor->fail("undefine", {base::Errc::hypervisor_error, "it won't"}, fakes::FakeHypervisor::always);
     const auto failed = world.begin(net::Method::post, "/v1/vms?wait=60", vm_body("web", with_data_disk));
     world.pass(60s);
     REQUIRE(failed->has_value());
