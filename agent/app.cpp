@@ -20,6 +20,7 @@ constexpr std::chrono::seconds request_grace{10};
 constexpr std::chrono::seconds lane_grace{3};
 constexpr std::chrono::milliseconds bad_lag{100};
 constexpr std::chrono::seconds host_objects_patience{10};
+constexpr std::chrono::seconds host_objects_interval{30};  // between looks while something is wrong with them
 
 std::string machine() {
     utsname name{};
@@ -78,7 +79,8 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
     observer_.is_gone = [this](const Vm& vm) { return operations_.ended_without(vm.id); };
     observer_.on_leftover = [this](const Vm& vm) { tasks_.spawn("leftover " + vm.name, vms_.remove_leftover(vm)); };
     observer_.on_recognised = [this](const Vm& vm) { tasks_.spawn("remember " + vm.name, vms_.remember(vm.id)); };
-    images_.room = [this](std::uint64_t bytes) { return room_for_image(bytes); };
+    images_.room = [this](const std::string& name, std::uint64_t bytes) { return room_for_image(name, bytes); };
+    images_.room_used = [this](std::string name) { return image_room_used(std::move(name)); };
     vms_.on_created = [this] { metrics_.vm_created(); };
     vms_.on_deleted = [this] { metrics_.vm_deleted(); };
     operations_.on_change = [this](const Operation& operation) {
@@ -97,7 +99,8 @@ asio::awaitable<void> App::start() {
     open_listeners();
     tasks_.spawn("hypervisor", s_.hypervisor.run());
     tasks_.spawn("events", observer_.follow_events());
-    tasks_.spawn("sampler", observer_.sample_forever());
+    tasks_.spawn("states", observer_.sample_states_forever());
+    tasks_.spawn("guests", observer_.sample_guests_forever());
     tasks_.spawn("disk watch", disk_watch_.run());
     tasks_.spawn("loop monitor", loop_.run());
     tasks_.spawn("health", watch_health());
@@ -109,8 +112,16 @@ asio::awaitable<void> App::start() {
 
 // Looked at every second, so that `since` tells when something began and not when somebody first asked.
 asio::awaitable<void> App::watch_health() {
+    auto next_look = s_.clock.now() + host_objects_interval;
     do {
         (void)health_.report(false);
+        // What is wrong with network or pool may have been mended, by others.
+        const bool faulty = !network_fault_.empty() || !pool_fault_.empty();
+        if (!faulty) next_look = s_.clock.now() + host_objects_interval;
+        if (s_.clock.now() < next_look || making_host_objects_ || !observer_.synced()) continue;
+        next_look = s_.clock.now() + host_objects_interval;
+        making_host_objects_ = true;
+        tasks_.spawn("host objects", make_host_objects());
     } while (co_await s_.clock.sleep_for(std::chrono::seconds{1}));
 }
 
@@ -159,19 +170,22 @@ asio::awaitable<void> App::settle_host_objects() {
 }
 
 asio::awaitable<void> App::make_host_objects() {
+    const auto network_before = network_fault_;
+    const auto pool_before = pool_fault_;
     const auto network = co_await s_.hypervisor.ensure_network(config_.libvirt.network);
     network_fault_ = network ? std::string{} : network.error().detail;
-    if (!network)
+    if (!network && network_fault_ != network_before)
         s_.log.warn("the network is not usable", {{"network", config_.libvirt.network}, {"error", network_fault_}});
     // A pool that isn't there is made over our own directory; one that is says where its volumes go.
     const auto pool = co_await s_.hypervisor.ensure_pool(config_.libvirt.storage_pool, disks_dir_);
-    pool_fault_ = pool ? std::string{} : pool.error().detail;
+    auto pool_fault = pool ? std::string{} : pool.error().detail;
     if (pool && !has_own_pool(config_))
         use_disk_directory(pool->path);
     else if (pool && pool->path != disks_dir_)
-        pool_fault_ =
+        pool_fault =
             fmt::format("the pool {} is at {}, not at {}: it shows other volumes", pool->name, pool->path, disks_dir_);
-    if (!pool_fault_.empty())
+    pool_fault_ = std::move(pool_fault);
+    if (!pool_fault_.empty() && pool_fault_ != pool_before)
         s_.log.warn("the storage pool is not as it should be",
                     {{"pool", config_.libvirt.storage_pool}, {"error", pool_fault_}});
     making_host_objects_ = false;
@@ -179,8 +193,14 @@ asio::awaitable<void> App::make_host_objects() {
 }
 
 // What the PC's owner reserved is kept from images, too. A cache on a disk of its own has no reserve.
-base::Result<void> App::room_for_image(std::uint64_t bytes) const {
-    return config_.libvirt.image_cache.empty() ? capacity_.fits_on_disk(bytes) : base::Result<void>{};
+base::Result<void> App::room_for_image(const std::string& name, std::uint64_t bytes) {
+    return config_.libvirt.image_cache.empty() ? capacity_.hold_disk(name, bytes) : base::Result<void>{};
+}
+
+// Held until the disk has been measured with it.
+asio::awaitable<void> App::image_room_used(std::string name) {
+    (void)co_await disk_watch_.measure();
+    capacity_.release_disk(name);
 }
 
 void App::use_disk_directory(const std::string& path) {
@@ -252,7 +272,8 @@ void App::add_health_checks() {
         const auto& link = s_.hypervisor.link();
         if (!link.connected) return {CheckStatus::down, link.reason.empty() ? "not connected yet" : link.reason};
         for (const auto& lane : s_.hypervisor.lanes())
-            if (lane.breaker_open && lane.name != "guest")  // guests' agents and monitors, of which any may hang
+            // Guests' agents, monitors and processes that won't die hang by themselves.
+            if (lane.breaker_open && lane.name != "guest" && lane.name != "control")
                 return {CheckStatus::down, fmt::format("every {} call is overdue: libvirt doesn't answer", lane.name)};
         for (const auto& lane : s_.hypervisor.lanes())
             if (lane.overdue > 0)

@@ -105,7 +105,8 @@ private:
     boost::asio::awaitable<void> settle_host_objects();
     boost::asio::awaitable<void> make_host_objects();
     boost::asio::awaitable<void> announce_ready();
-    [[nodiscard]] base::Result<void> room_for_image(std::uint64_t bytes) const;
+    [[nodiscard]] base::Result<void> room_for_image(const std::string& name, std::uint64_t bytes);
+    boost::asio::awaitable<void> image_room_used(std::string name);
     void use_disk_directory(const std::string& path);
     void recover(const std::vector<Operation>& unfinished);
     void add_health_checks();

@@ -183,7 +183,7 @@ int run_daemon(const Config& config, const ReadConfig& read_again) {
         return exit_code_of(fault);
     } catch (const std::system_error& error) {
         fmt::print(stderr, "ghost-agent: {}\n", error.what());
-        return exit_config;
+        return exit_failure;  // of threads or descriptors, which there may be again
     }
 }
 

@@ -188,8 +188,27 @@ private:
 }  // namespace
 
 asio::awaitable<Result<Exit>> ChildProcesses::run(Command command) {
-    const auto state = co_await asio::this_coro::cancellation_state;
-    if (state.cancelled() != asio::cancellation_type::none) co_return fail(Errc::cancelled, "cancelled");
+    const auto throws = co_await asio::this_coro::throw_if_cancelled();
+    co_await asio::this_coro::throw_if_cancelled(false);
+    const auto cancelled = [](const asio::cancellation_state& state) {
+        return state.cancelled() != asio::cancellation_type::none;
+    };
+    if (!ended_) ended_.emplace(co_await asio::this_coro::executor);
+    while (running_ >= at_once && !cancelled(co_await asio::this_coro::cancellation_state)) co_await ended_->wait();
+    if (cancelled(co_await asio::this_coro::cancellation_state)) {
+        ended_->notify();  // its turn, if it was, is another's
+        co_await asio::this_coro::throw_if_cancelled(throws);
+        co_return fail(Errc::cancelled, "cancelled");
+    }
+    ++running_;
+    auto result = co_await run_now(std::move(command));
+    --running_;
+    ended_->notify();
+    co_await asio::this_coro::throw_if_cancelled(throws);
+    co_return result;
+}
+
+asio::awaitable<Result<Exit>> ChildProcesses::run_now(Command command) {
     const auto name = command.argv.empty() ? std::string{"?"} : command.argv.front();
     auto child = spawn(command);
     if (!child) co_return fail(std::move(child).error());

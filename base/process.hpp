@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/error.hpp"
+#include "base/notifier.hpp"
 
 #include <boost/asio/awaitable.hpp>
 
@@ -48,10 +49,18 @@ public:
     [[nodiscard]] virtual boost::asio::awaitable<Result<Exit>> run(Command command) = 0;
 };
 
-// The real one.
+// The real one. Of one loop; at most `at_once` children run, the others wait for their turn.
 class ChildProcesses final : public ProcessRunner {
 public:
+    static constexpr std::size_t at_once = 4;
+
     [[nodiscard]] boost::asio::awaitable<Result<Exit>> run(Command command) override;
+
+private:
+    [[nodiscard]] boost::asio::awaitable<Result<Exit>> run_now(Command command);
+
+    std::size_t running_ = 0;
+    std::optional<Notifier> ended_;  // made on the loop of the first that waits
 };
 
 }  // namespace ghost::base

@@ -81,6 +81,31 @@ end_process() { # pid file, program's name: asks, waits, insists
     rm -f -- "$1"
 }
 
+# ---- libvirt ----
+answers() {
+    for _ in {1..60}; do
+        if hypervisor version >/dev/null 2>&1; then return 0; fi
+        sleep 0.5
+    done
+    return 1
+}
+start_libvirt() {
+    if hypervisor version >/dev/null 2>&1; then return 0; fi
+    say "starting libvirt"
+    if [[ -d /run/systemd/system ]]; then
+        touch "$home/libvirt-by-systemd"
+        systemctl start libvirtd.service
+    else
+        local daemon
+        mkdir -p /run/libvirt
+        for daemon in virtlogd virtlockd libvirtd; do
+            # One that somebody else runs is used as it is; one that is dead and not yet buried isn't.
+            pgrep -x -r D,R,S,T,I "$daemon" >/dev/null || "$daemon" -d -p "$home/$daemon.pid"
+        done
+    fi
+    answers || fail "libvirtd doesn't answer at qemu:///system"
+}
+
 # ---- stop ----
 # Domains whose disks are ours, when no agent is left to delete them.
 remove_domains() {
@@ -101,13 +126,13 @@ stop() {
         say "stopping the agent"
         end_process "$home/agent.pid" ghost-agent
     fi
-    if hypervisor version >/dev/null 2>&1; then
-        remove_domains
-        hypervisor pool-destroy ghost-quickstart >/dev/null 2>&1 || true
-        hypervisor pool-undefine ghost-quickstart >/dev/null 2>&1 || true
-        if [[ -f $home/network-was-off ]]; then hypervisor net-destroy default >/dev/null 2>&1 || true; fi
-        if [[ -f $home/network-was-absent ]]; then hypervisor net-undefine default >/dev/null 2>&1 || true; fi
-    fi
+    # Guests are libvirt's: without it nobody ends them, and their disks can't go.
+    start_libvirt
+    remove_domains
+    hypervisor pool-destroy ghost-quickstart >/dev/null 2>&1 || true
+    hypervisor pool-undefine ghost-quickstart >/dev/null 2>&1 || true
+    if [[ -f $home/network-was-off ]]; then hypervisor net-destroy default >/dev/null 2>&1 || true; fi
+    if [[ -f $home/network-was-absent ]]; then hypervisor net-undefine default >/dev/null 2>&1 || true; fi
     if [[ -f $home/libvirt-by-systemd ]]; then
         systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket 2>/dev/null || true
     fi
@@ -147,29 +172,6 @@ mkdir -p -- "$home"
 chmod 711 "$home" # QEMU's own user passes through to the disks
 touch -- "$marker"
 
-answers() {
-    for _ in {1..60}; do
-        if hypervisor version >/dev/null 2>&1; then return 0; fi
-        sleep 0.5
-    done
-    return 1
-}
-start_libvirt() {
-    if hypervisor version >/dev/null 2>&1; then return 0; fi
-    say "starting libvirt"
-    if [[ -d /run/systemd/system ]]; then
-        touch "$home/libvirt-by-systemd"
-        systemctl start libvirtd.service
-    else
-        local daemon
-        mkdir -p /run/libvirt
-        for daemon in virtlogd virtlockd libvirtd; do
-            # One that somebody else runs is used as it is.
-            pgrep -x "$daemon" >/dev/null || "$daemon" -d -p "$home/$daemon.pid"
-        done
-    fi
-    answers || fail "libvirtd doesn't answer at qemu:///system"
-}
 # shellcheck source=packaging/kvm.sh
 source "$clone/packaging/kvm.sh"
 open_kvm

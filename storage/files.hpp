@@ -65,6 +65,8 @@ public:
     // (already_exists). A copy that fails or is cancelled leaves no `to`.
     [[nodiscard]] virtual Task<Copied> copy(std::string from, std::string to, CopyOptions options) = 0;
     [[nodiscard]] virtual Task<Space> space(std::string path) = 0;
+    // Runs work that would hold up the loop; it owns what it touches.
+    [[nodiscard]] virtual Task<std::string> make(std::function<base::Result<std::string>()> work) = 0;
     // realpath(3): absolute, without symbolic links. not_found when a part isn't there.
     [[nodiscard]] virtual Task<std::string> resolve(std::string path) = 0;
 };

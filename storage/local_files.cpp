@@ -229,6 +229,10 @@ Files::Task<Space> LocalFiles::space(std::string path) {
     co_return co_await pool_.run(std::move(job));
 }
 
+Files::Task<std::string> LocalFiles::make(std::function<base::Result<std::string>()> work) {
+    co_return co_await pool_.run(std::move(work));
+}
+
 Files::Task<std::string> LocalFiles::resolve(std::string path) {
     auto job = [&path] { return resolve_now(path); };
     co_return co_await pool_.run(std::move(job));

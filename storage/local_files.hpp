@@ -21,6 +21,7 @@ public:
     Task<std::vector<std::string>> list(std::string directory) override;
     Task<Copied> copy(std::string from, std::string to, CopyOptions options) override;
     Task<Space> space(std::string path) override;
+    Task<std::string> make(std::function<base::Result<std::string>()> work) override;
     Task<std::string> resolve(std::string path) override;
 
 private:

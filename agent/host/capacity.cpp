@@ -99,9 +99,12 @@ Resources Capacity::resources(std::string_view without) const {
     }
     r.cpus.free = std::max(0.0, (r.cpus.total - r.cpus.reserved) * reserve_.cpu_overcommit - r.cpus.allocated);
     r.memory_mib.free = minus(r.memory_mib.total, r.memory_mib.reserved + r.memory_mib.allocated);
+    std::uint64_t held = 0;
+    for (const auto& [holder, bytes] : held_) held += bytes;
+    r.disk_bytes.allocated += held;
     const auto others = minus(minus(disk_.total, disk_.free), ours_);
     r.disk_bytes.free = std::min(minus(disk_.total, others + r.disk_bytes.reserved + r.disk_bytes.allocated),
-                                 minus(disk_.free, r.disk_bytes.reserved));
+                                 minus(disk_.free, r.disk_bytes.reserved + held));
     return r;
 }
 
@@ -141,6 +144,23 @@ base::Result<void> Capacity::fits_on_disk(std::uint64_t bytes) const {
     Shortage shortage;
     if (bytes > disk.free) add_disk(shortage, bytes, disk);
     return std::move(shortage).result();
+}
+
+base::Result<void> Capacity::hold_disk(const std::string& holder, std::uint64_t bytes) {
+    held_.erase(holder);
+    auto fits = fits_on_disk(bytes);
+    if (fits) held_[holder] = bytes;
+    return fits;
+}
+
+std::set<std::string> Capacity::planned_disks() const {
+    std::set<std::string> paths;
+    for (const auto& [id, vm] : vms_.all()) {
+        if (!vm.managed) continue;
+        paths.insert(vm.plan.root_disk);
+        for (const auto& [name, path] : vm.plan.disks) paths.insert(path);
+    }
+    return paths;
 }
 
 json::object to_json(const Resources& r) {

@@ -10,6 +10,8 @@
 #include <boost/json/object.hpp>
 
 #include <cstdint>
+#include <map>
+#include <set>
 #include <string>
 
 namespace ghost::agent {
@@ -46,7 +48,7 @@ public:
     Capacity(const VmIndex& vms, Reserve reserve) : vms_(vms), reserve_(reserve) {}
 
     void set_host(unsigned cpus, std::uint64_t memory_mib);
-    // The disks' file system, and how much of it our volumes occupy.
+    // The disks' file system, and how much of it the planned disks occupy.
     void set_disk(storage::Space space, std::uint64_t ours);
     [[nodiscard]] bool known() const noexcept { return cpus_ > 0 && disk_.total > 0; }
 
@@ -60,6 +62,11 @@ public:
     [[nodiscard]] base::Result<void> fits_host(unsigned vcpus, std::uint64_t memory_mib) const;
     // Whether so much more may be written: insufficient_storage, likewise.
     [[nodiscard]] base::Result<void> fits_on_disk(std::uint64_t bytes) const;
+    // Likewise, and promised to `holder` until it is released; asking again replaces what it holds.
+    [[nodiscard]] base::Result<void> hold_disk(const std::string& holder, std::uint64_t bytes);
+    void release_disk(const std::string& holder) { held_.erase(holder); }
+    // Paths of the disks that managed VMs were promised.
+    [[nodiscard]] std::set<std::string> planned_disks() const;
 
 private:
     const VmIndex& vms_;
@@ -68,6 +75,7 @@ private:
     std::uint64_t memory_mib_ = 0;
     storage::Space disk_;
     std::uint64_t ours_ = 0;
+    std::map<std::string, std::uint64_t> held_;  // bytes of the disk, by who is about to write them
 };
 
 [[nodiscard]] std::uint64_t disk_bytes_of(const VmSpec& spec);

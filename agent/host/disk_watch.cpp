@@ -9,8 +9,11 @@ asio::awaitable<base::Result<void>> DiskWatch::measure() {
     const auto names = co_await files_.list(directory_);
     if (!names) co_return base::fail(names.error());
     std::uint64_t ours = 0;
+    const auto planned = capacity_.planned_disks();
     for (const auto& name : *names) {
-        const auto file = co_await files_.stat(directory_ + "/" + name);
+        const auto path = directory_ + "/" + name;
+        if (!planned.contains(path)) continue;  // other people's, in a pool that is shared
+        const auto file = co_await files_.stat(path);
         if (file && *file && (*file)->regular) ours += (*file)->allocated;
     }
     space_ = *space;

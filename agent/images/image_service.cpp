@@ -4,6 +4,7 @@
 #include "base/shielded.hpp"
 #include "net/http.hpp"
 
+#include <boost/asio/this_coro.hpp>
 #include <boost/json/array.hpp>
 #include <fmt/format.h>
 
@@ -139,6 +140,8 @@ asio::awaitable<base::Result<std::string>> ImageService::allowed_path(const base
 }
 
 asio::awaitable<base::Result<OperationService::Ptr>> ImageService::add(base::Context context, AddImage request) {
+    // A client that goes away now leaves no name behind that nobody works on.
+    co_await asio::this_coro::throw_if_cancelled(false);
     auto path = co_await allowed_path(context, request.source);
     if (!path) co_return base::fail(path.error());
     Image image;
@@ -180,10 +183,11 @@ asio::awaitable<Outcome> ImageService::import(OperationControl& control, Image i
         *out = std::move(*made);
         co_return base::Result<void>{};
     };
-    request.room = room;
+    if (room) request.room = [this, name = image.name](std::uint64_t bytes) { return room(name, bytes); };
     request.announce = [this, name = image.name](storage::Blob made) { return announce(name, std::move(made)); };
     Outcome outcome;
     outcome.result = co_await control.cancellable(fetch(*this, request, report, blob));
+    if (room_used) co_await room_used(image.name);
     if (!outcome.result) {
         outcome.changes.emplace_back(storage::EraseImage{image.name});
         outcome.applied = [this, name = image.name] { images_.erase(name); };

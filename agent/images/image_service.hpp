@@ -57,7 +57,9 @@ public:
     void recover(const Operation& operation);
 
     // Whether so many bytes more fit into the cache; empty: whatever its disk has.
-    std::function<base::Result<void>(std::uint64_t bytes)> room;
+    std::function<base::Result<void>(const std::string& name, std::uint64_t bytes)> room;
+    // The import that asked for room has ended.
+    std::function<boost::asio::awaitable<void>(std::string name)> room_used;
 
 private:
     boost::asio::awaitable<Outcome> import(OperationControl& control, Image image, storage::ImportRequest request);

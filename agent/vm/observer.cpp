@@ -189,16 +189,19 @@ void Observer::vanished(std::string_view id) {
     index_.observe(id, std::move(seen));
 }
 
-asio::awaitable<void> Observer::sample_forever() {
+asio::awaitable<void> Observer::sample_states_forever() {
+    do {
+        if (synced_) co_await sample_states();
+    } while (co_await clock_.sleep_for(sample_interval));
+}
+
+asio::awaitable<void> Observer::sample_guests_forever() {
     auto next_full = clock_.now();
     do {
         if (!synced_) continue;
         const auto now = clock_.now();
         const bool full = now >= next_full;
-        if (full) {
-            next_full = now + sample_interval;
-            co_await sample_states();
-        }
+        if (full) next_full = now + sample_interval;
         std::vector<std::string> running;
         for (const auto& [id, vm] : index_.all())
             if (vm.observed.power == virt::Power::running) running.push_back(id);

@@ -26,8 +26,11 @@ public:
 
     // Follows events until cancelled.
     [[nodiscard]] boost::asio::awaitable<void> follow_events();
-    // States of all every few seconds, figures and addresses of each running VM, until cancelled.
-    [[nodiscard]] boost::asio::awaitable<void> sample_forever();
+    // States of all every few seconds, until cancelled.
+    [[nodiscard]] boost::asio::awaitable<void> sample_states_forever();
+    // Figures and addresses of each running VM, one after another, until cancelled. Guests that hang delay each
+    // other's, and nobody's state.
+    [[nodiscard]] boost::asio::awaitable<void> sample_guests_forever();
 
     // Reads one domain now; for the end of an operation, so that its answer shows the truth.
     [[nodiscard]] boost::asio::awaitable<void> refresh(std::string id);

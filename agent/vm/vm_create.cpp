@@ -166,7 +166,8 @@ std::vector<Step> VmService::create_steps(OperationControl& control, std::string
     steps.push_back({"disk", [this, vm] { return make_disks(vm); }, [this, vm] { return remove_disks(vm); }});
     steps.push_back({"seed",
                      [this, vm, user_data = std::move(user_data)]() -> Done {
-                         auto image = storage::build_seed_image(seed_files(vm, user_data));
+                         auto image = co_await p_.files.make(
+                             [files = seed_files(vm, user_data)] { return storage::build_seed_image(files); });
                          if (!image) co_return base::fail(image.error());
                          co_return co_await p_.files.write(vm.plan.seed, std::move(*image), 0600);
                      },

@@ -1,6 +1,7 @@
 // Changing a VM: labels, owner, protection, size, wanted power.
 #include "agent/vm/vm_service.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace ghost::agent {
@@ -34,6 +35,7 @@ void put_back(Vm& vm, const Vm& before, const VmPatch& patch) {
     vm.owner = before.owner;
     vm.labels = before.labels;
     vm.spec = before.spec;
+    vm.spec.disk_gib = std::max(before.spec.disk_gib, vm.plan.root_gib);  // a disk that has grown stays so
     if (wanted != patch.power_on.value_or(before.spec.power_on)) vm.spec.power_on = wanted;
     ++vm.generation;
 }
@@ -47,6 +49,8 @@ VmService::Begun VmService::update(base::Context context, std::string id, VmPatc
     auto after = before;
     apply_patch(after, patch);
 
+    if ((patch.vcpus || patch.memory_mib) && before.observed.power == virt::Power::suspended)
+        co_return base::fail(power_conflict(before, "be resized: its memory is saved as it is"));
     if (const auto fits = p_.capacity.fits_host(patch.vcpus.value_or(0), patch.memory_mib.value_or(0)); !fits)
         co_return base::fail(fits.error());
     const auto growth = disk_bytes_of(after.spec) - disk_bytes_of(before.spec);
@@ -75,7 +79,12 @@ VmService::Begun VmService::update(base::Context context, std::string id, VmPatc
                 (void)co_await p_.hypervisor.resize(vm_id, s.vcpus, s.memory_mib, control.stalled());
             if (patch.autostart)
                 (void)co_await p_.hypervisor.set_autostart(vm_id, s.autostart == Autostart::always, control.stalled());
-            (void)co_await p_.hypervisor.set_record(vm_id, to_document(before), control.stalled());
+            auto after_all = before;
+            if (const auto* vm = p_.index.find(vm_id)) {
+                after_all.plan = vm->plan;
+                after_all.spec.disk_gib = std::max(s.disk_gib, vm->plan.root_gib);
+            }
+            (void)co_await p_.hypervisor.set_record(vm_id, to_document(after_all), control.stalled());
             co_return done;
         });
 }

@@ -207,6 +207,11 @@ storage::Files::Task<storage::Space> MemoryFiles::space(std::string path) {
     co_return storage::Space{capacity_, capacity_ - std::min(capacity_, used())};
 }
 
+storage::Files::Task<std::string> MemoryFiles::make(std::function<base::Result<std::string>()> work) {
+    co_await asio::post(asio::use_awaitable);
+    co_return work();
+}
+
 storage::Files::Task<std::string> MemoryFiles::resolve(std::string path) {
     co_await asio::post(asio::use_awaitable);
     if (auto may = allowed(path); !may) co_return base::fail(std::move(may).error());

@@ -5,6 +5,7 @@
 #include "storage/files.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <map>
 #include <optional>
@@ -64,6 +65,7 @@ public:
     Task<storage::Copied> copy(std::string from, std::string to, storage::CopyOptions options) override;
     Task<storage::Space> space(std::string path) override;
     // There are no symbolic links but those that link() made.
+    Task<std::string> make(std::function<base::Result<std::string>()> work) override;
     Task<std::string> resolve(std::string path) override;
     void link(const std::string& path, std::string target) { links_[path] = std::move(target); }
 

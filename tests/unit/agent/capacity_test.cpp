@@ -95,6 +95,16 @@ TEST_CASE("all that is short is told at once") {
     CHECK(all.error().facts.at("free").at("disk_bytes").to_number<std::uint64_t>() == 70 * gib);
 }
 
+TEST_CASE("what an import is about to write is nobody else's") {
+    Host host;
+    CHECK(host.capacity.hold_disk("one", 40 * gib));
+    CHECK_FALSE(host.capacity.hold_disk("two", 31 * gib));
+    CHECK_FALSE(host.capacity.fits({0, 0, 31 * gib}));
+    CHECK(host.capacity.hold_disk("one", 70 * gib));  // what it held makes room for what it asks for
+    host.capacity.release_disk("one");
+    CHECK(host.capacity.fits({0, 0, 70 * gib}));
+}
+
 TEST_CASE("what could never run here doesn't fit the host, whatever is free") {
     Host host;
     host.add("a", virt::Power::running);
