@@ -73,6 +73,20 @@ TEST_CASE("an image doesn't take what is reserved for the owner") {
     CHECK(world.get("/v1/images").at("/items").as_array().empty());
 }
 
+TEST_CASE("volumes of others beside ours are no room for what was promised") {
+    World world;
+    world.boot();
+    world.add_image();
+    world.create_vm();
+    world.pass(std::chrono::seconds{30});
+    const auto free = [&] { return world.get("/v1/resources").at("/disk_bytes/free").to_number<std::uint64_t>(); };
+    const auto before = free();
+    constexpr std::size_t size = 10U << 20U;
+    world.files.put(world.config.state_dir + "/disks/others.raw", std::string(size, 'x'));
+    world.pass(std::chrono::seconds{30});
+    CHECK(free() == before - size);
+}
+
 TEST_CASE("an add cut off by a crash before its end is journalled leaves no blob and no record") {
     World world;
     world.boot();

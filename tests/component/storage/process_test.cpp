@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -203,6 +204,36 @@ TEST_CASE("what a child leaves in its group ends with it, and what left the grou
     ::kill(std::stoi(folder.read("left")), SIGKILL);
     REQUIRE(left);
     CHECK(left->output == "over\n");
+}
+
+TEST_CASE("no more children run at once than may, and the others get their turn") {
+    fakes::TestLoop loop;
+    const fakes::ScratchFolder folder;
+    base::ChildProcesses processes;
+    const auto log = folder.path("log");
+    int ended = 0;
+    constexpr int children = 12;
+    for (int i = 0; i < children; ++i) {
+        auto one = [](base::ChildProcesses& runner, std::string to, int& count) -> boost::asio::awaitable<void> {
+            const auto exit = co_await runner.run(shell("echo + >>" + to + "; sleep 0.1; echo - >>" + to));
+            if (exit && exit->status == 0) ++count;
+        };
+        boost::asio::co_spawn(loop.context, one(processes, log, ended), [](std::exception_ptr) {});
+    }
+    loop.context.run_for(std::chrono::seconds{60});
+    CHECK(ended == children);
+    std::ifstream lines{log};
+    std::size_t running = 0;
+    std::size_t most = 0;
+    for (std::string line; std::getline(lines, line);) {
+        if (line == "+")
+            ++running;
+        else
+            --running;
+        most = std::max(most, running);
+    }
+    CHECK(running == 0);
+    CHECK(most <= base::ChildProcesses::at_once);
 }
 
 TEST_CASE("many children at once are all told apart and reaped") {
