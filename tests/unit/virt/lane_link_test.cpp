@@ -211,7 +211,8 @@ TEST_CASE_METHOD(Lanes, "a probe that hangs too long is replaced, so that the li
     CHECK(stats(LaneClass::events).lanes == 1);
     daemon->gate.open();
     // Back, it ends itself and leaves the link alone.
-    const auto started = std::accumulate(options.lanes.begin(), options.lanes.end(), threads);
+    const auto started =
+        threads + static_cast<long>(std::accumulate(options.lanes.begin(), options.lanes.end(), std::size_t{0}));
     CHECK(until([&] { return test::thread_count() == started; }));
     CHECK(pool->up());
     CHECK(*registered == 1);
