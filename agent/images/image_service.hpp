@@ -56,7 +56,8 @@ public:
     // Ends an operation that a stop or a crash interrupted: an add is undone, a delete finished.
     void recover(const Operation& operation);
 
-    // Whether so many bytes more fit into the cache; empty: whatever its disk has.
+    // Whether so many bytes more fit into the cache, kept for the image `name` until room_used(); empty: whatever its
+    // disk has.
     std::function<base::Result<void>(const std::string& name, std::uint64_t bytes)> room;
     // The import that asked for room has ended.
     std::function<boost::asio::awaitable<void>(std::string name)> room_used;

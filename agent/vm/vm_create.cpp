@@ -75,7 +75,7 @@ VmService::Begun VmService::create(base::Context context, CreateVm request) {
     const auto& spec = planned->spec;
     const Demand demand{spec.power_on ? spec.vcpus : 0, spec.power_on ? spec.memory_mib : 0, disk_bytes_of(spec)};
     if (const auto fits = p_.capacity.fits(demand); !fits) co_return base::fail(fits.error());
-    // What stays off for now is to start some day.
+    // Also a VM that is made switched off is to start some day.
     if (const auto fits = p_.capacity.fits_host(spec.vcpus, spec.memory_mib); !fits) co_return base::fail(fits.error());
 
     // Name, room and image are taken from here on, before the first suspension.
