@@ -7,7 +7,9 @@
 
 #include <array>
 #include <charconv>
+#include <map>
 #include <optional>
+#include <utility>
 
 namespace ghost::storage {
 namespace {
@@ -23,6 +25,11 @@ constexpr std::array migrations{
        CREATE INDEX operations_by_creation ON operations(created_ms);
        CREATE INDEX operations_by_finish ON operations(finished_ms) WHERE finished_ms IS NOT NULL;
        CREATE TABLE images(name TEXT PRIMARY KEY NOT NULL, document TEXT NOT NULL) STRICT;)",
+    R"(CREATE TABLE events(id INTEGER PRIMARY KEY NOT NULL, document TEXT NOT NULL) STRICT;
+       CREATE TABLE subjects(subject TEXT PRIMARY KEY NOT NULL, version TEXT NOT NULL) STRICT;
+       CREATE TABLE keys(key TEXT PRIMARY KEY NOT NULL, fingerprint TEXT NOT NULL, operation TEXT NOT NULL,
+                         created_ms INTEGER NOT NULL) STRICT;
+       CREATE TABLE facts(name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT;)",
 };
 
 Result<void> migrate(sqlite::Database& database, base::Log& log) {
@@ -74,33 +81,83 @@ Result<sqlite::Database> open_database(const std::string& path, base::Log& log) 
     return database;
 }
 
-struct Statements {
-    sqlite::Statement put_vm, update_vm, put_operation, put_image, erase_vm, erase_image, prune;
+enum class Statement : std::uint8_t {
+    put_vm,
+    update_vm,
+    put_operation,
+    put_image,
+    erase_vm,
+    erase_image,
+    prune_operations,
+    put_event,
+    put_subject,
+    erase_subject,
+    prune_events,
+    put_key,
+    prune_keys,
+    put_fact,
+};
 
+constexpr std::pair<Statement, std::string_view> texts[] = {
+    {Statement::put_vm,
+     "INSERT INTO vms(id, name, document) VALUES(?, ?, ?) "
+     "ON CONFLICT(id) DO UPDATE SET name = excluded.name, document = excluded.document"},
+    {Statement::update_vm, "UPDATE vms SET document = ? WHERE id = ?"},
+    {Statement::put_operation,
+     "INSERT INTO operations(id, state, created_ms, finished_ms, document) VALUES(?, ?, ?, ?, ?) "
+     "ON CONFLICT(id) DO UPDATE SET state = excluded.state, created_ms = excluded.created_ms, "
+     "finished_ms = excluded.finished_ms, document = excluded.document"},
+    {Statement::put_image,
+     "INSERT INTO images(name, document) VALUES(?, ?) "
+     "ON CONFLICT(name) DO UPDATE SET document = excluded.document"},
+    {Statement::erase_vm, "DELETE FROM vms WHERE id = ?"},
+    {Statement::erase_image, "DELETE FROM images WHERE name = ?"},
+    {Statement::prune_operations,
+     "DELETE FROM operations WHERE finished_ms IS NOT NULL AND (finished_ms < ? OR id IN "
+     "(SELECT id FROM operations WHERE finished_ms IS NOT NULL ORDER BY created_ms DESC, id DESC "
+     "LIMIT -1 OFFSET ?))"},
+    {Statement::put_event, "INSERT OR REPLACE INTO events(id, document) VALUES(?, ?)"},
+    {Statement::put_subject,
+     "INSERT INTO subjects(subject, version) VALUES(?, ?) "
+     "ON CONFLICT(subject) DO UPDATE SET version = excluded.version"},
+    {Statement::erase_subject, "DELETE FROM subjects WHERE subject = ?"},
+    {Statement::prune_events,
+     "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id DESC LIMIT -1 OFFSET ?)"},
+    {Statement::put_key,
+     "INSERT INTO keys(key, fingerprint, operation, created_ms) VALUES(?, ?, ?, ?) "
+     "ON CONFLICT(key) DO UPDATE SET fingerprint = excluded.fingerprint, operation = excluded.operation, "
+     "created_ms = excluded.created_ms"},
+    {Statement::prune_keys,
+     "DELETE FROM keys WHERE created_ms < ? OR key IN "
+     "(SELECT key FROM keys ORDER BY created_ms DESC, key DESC LIMIT -1 OFFSET ?)"},
+    {Statement::put_fact,
+     "INSERT INTO facts(name, value) VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value = excluded.value"},
+};
+
+// One prepared statement for each of the few things that are written.
+class Statements {
+public:
     static Result<Statements> prepare(sqlite::Database& database) {
-        auto put_vm = database.prepare(
-            "INSERT INTO vms(id, name, document) VALUES(?, ?, ?) "
-            "ON CONFLICT(id) DO UPDATE SET name = excluded.name, document = excluded.document");
-        auto update_vm = database.prepare("UPDATE vms SET document = ? WHERE id = ?");
-        auto put_operation = database.prepare(
-            "INSERT INTO operations(id, state, created_ms, finished_ms, document) VALUES(?, ?, ?, ?, ?) "
-            "ON CONFLICT(id) DO UPDATE SET state = excluded.state, created_ms = excluded.created_ms, "
-            "finished_ms = excluded.finished_ms, document = excluded.document");
-        auto put_image = database.prepare(
-            "INSERT INTO images(name, document) VALUES(?, ?) "
-            "ON CONFLICT(name) DO UPDATE SET document = excluded.document");
-        auto erase_vm = database.prepare("DELETE FROM vms WHERE id = ?");
-        auto erase_image = database.prepare("DELETE FROM images WHERE name = ?");
-        auto prune = database.prepare(
-            "DELETE FROM operations WHERE finished_ms IS NOT NULL AND (finished_ms < ? OR id IN "
-            "(SELECT id FROM operations WHERE finished_ms IS NOT NULL ORDER BY created_ms DESC, id DESC "
-            "LIMIT -1 OFFSET ?))");
-        for (auto* statement : {&put_vm, &update_vm, &put_operation, &put_image, &erase_vm, &erase_image, &prune})
-            if (!*statement) return base::fail(std::move(*statement).error());
-        return Statements{std::move(*put_vm),    std::move(*update_vm), std::move(*put_operation),
-                          std::move(*put_image), std::move(*erase_vm),  std::move(*erase_image),
-                          std::move(*prune)};
+        Statements out;
+        for (const auto& [which, sql] : texts) {
+            auto statement = database.prepare(sql);
+            if (!statement) return base::fail(std::move(statement).error());
+            out.made_.emplace(which, std::move(*statement));
+        }
+        return out;
     }
+
+    // Binds `values` in their order and runs it.
+    template <class... V>
+    Result<void> run(Statement which, const V&... values) {
+        auto& statement = made_.at(which);
+        int index = 0;
+        (statement.bind(++index, values), ...);
+        return statement.run();
+    }
+
+private:
+    std::map<Statement, sqlite::Statement> made_;
 };
 
 // The database and what is done with it, on the store's thread only.
@@ -121,7 +178,20 @@ public:
             });
         auto images = each("SELECT name, document FROM images ORDER BY name",
                            [&](const sqlite::Statement& row) { state.images.push_back({row.text(0), row.text(1)}); });
-        for (auto* read : {&vms, &operations, &images})
+        auto events = each("SELECT id, document FROM events ORDER BY id", [&](const sqlite::Statement& row) {
+            state.events.push_back({static_cast<std::uint64_t>(row.number(0)), "", "", row.text(1)});
+        });
+        auto subjects = each("SELECT subject, version FROM subjects", [&](const sqlite::Statement& row) {
+            state.subjects.insert_or_assign(row.text(0), row.text(1));
+        });
+        auto keys = each("SELECT key, fingerprint, operation, created_ms FROM keys ORDER BY created_ms, key",
+                         [&](const sqlite::Statement& row) {
+                             state.keys.push_back({row.text(0), row.text(1), row.text(2), row.number(3)});
+                         });
+        auto facts = each("SELECT name, value FROM facts", [&](const sqlite::Statement& row) {
+            state.facts.insert_or_assign(row.text(0), row.text(1));
+        });
+        for (auto* read : {&vms, &operations, &images, &events, &subjects, &keys, &facts})
             if (!*read) return base::fail(std::move(*read).error());
         return state;
     }
@@ -156,46 +226,43 @@ private:
     }
 
     Result<void> apply(const VmRow& row) {
-        statements_.put_vm.bind(1, row.id);
-        statements_.put_vm.bind(2, row.name);
-        statements_.put_vm.bind(3, row.document);
-        auto put = statements_.put_vm.run();
+        auto put = statements_.run(Statement::put_vm, row.id, row.name, row.document);
         if (!put && put.error().code == Errc::already_exists)
             put.error().detail = "the name '" + row.name + "' is taken";
         return put;
     }
     Result<void> apply(const UpdateVm& update) {
-        statements_.update_vm.bind(1, update.document);
-        statements_.update_vm.bind(2, update.id);
-        return statements_.update_vm.run();
+        return statements_.run(Statement::update_vm, update.document, update.id);
     }
     Result<void> apply(const OperationRow& row) {
-        auto& put = statements_.put_operation;
-        put.bind(1, row.id);
-        put.bind(2, row.state);
-        put.bind(3, row.created_ms);
-        put.bind(4, row.finished_ms);
-        put.bind(5, row.document);
-        return put.run();
+        return statements_.run(Statement::put_operation, row.id, row.state, row.created_ms, row.finished_ms,
+                               row.document);
     }
-    Result<void> apply(const ImageRow& row) {
-        statements_.put_image.bind(1, row.name);
-        statements_.put_image.bind(2, row.document);
-        return statements_.put_image.run();
-    }
-    Result<void> apply(const EraseVm& erase) {
-        statements_.erase_vm.bind(1, erase.id);
-        return statements_.erase_vm.run();
-    }
-    Result<void> apply(const EraseImage& erase) {
-        statements_.erase_image.bind(1, erase.name);
-        return statements_.erase_image.run();
-    }
+    Result<void> apply(const ImageRow& row) { return statements_.run(Statement::put_image, row.name, row.document); }
+    Result<void> apply(const EraseVm& erase) { return statements_.run(Statement::erase_vm, erase.id); }
+    Result<void> apply(const EraseImage& erase) { return statements_.run(Statement::erase_image, erase.name); }
     Result<void> apply(const PruneOperations& prune) {
-        statements_.prune.bind(1, prune.finished_before_ms);
-        statements_.prune.bind(2, static_cast<std::int64_t>(prune.keep));
-        return statements_.prune.run();
+        return statements_.run(Statement::prune_operations, prune.finished_before_ms, std::int64_t{prune.keep});
     }
+    Result<void> apply(const EventRow& row) {
+        auto put = statements_.run(Statement::put_event, static_cast<std::int64_t>(row.id), row.document);
+        if (!put || row.subject.empty()) return put;
+        if (row.version.empty()) return statements_.run(Statement::erase_subject, row.subject);
+        return statements_.run(Statement::put_subject, row.subject, row.version);
+    }
+    Result<void> apply(const PruneEvents& prune) {
+        return statements_.run(Statement::prune_events, std::int64_t{prune.keep});
+    }
+    Result<void> apply(const ForgetSubject& forget) {
+        return statements_.run(Statement::erase_subject, forget.subject);
+    }
+    Result<void> apply(const KeyRow& row) {
+        return statements_.run(Statement::put_key, row.key, row.fingerprint, row.operation, row.created_ms);
+    }
+    Result<void> apply(const PruneKeys& prune) {
+        return statements_.run(Statement::prune_keys, prune.created_before_ms, std::int64_t{prune.keep});
+    }
+    Result<void> apply(const FactRow& row) { return statements_.run(Statement::put_fact, row.name, row.value); }
 
     sqlite::Database database_;
     Statements statements_;  // dies first
@@ -221,6 +288,9 @@ public:
         };
         co_return co_await pool_.run(std::move(job));
     }
+
+    boost::asio::awaitable<Result<void>> back_up() override { co_return Result<void>{}; }
+    StoreHealth health() const override { return {}; }
 
     boost::asio::awaitable<void> close() override {
         auto job = [this]() -> Result<void> {

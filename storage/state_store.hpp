@@ -8,6 +8,7 @@
 #include <boost/asio/awaitable.hpp>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <variant>
@@ -50,13 +51,59 @@ struct PruneOperations {
     std::uint32_t keep = 0;
 };
 
-using Change = std::variant<VmRow, UpdateVm, OperationRow, ImageRow, EraseVm, EraseImage, PruneOperations>;
+// One event of the stream, and with it what readers were last told of its subject.
+struct EventRow {
+    std::uint64_t id = 0;  // grows; never used twice
+    std::string subject;   // "/v1/vms/<id>"
+    std::string version;   // of the subject, as told; empty: that it is gone
+    std::string document;  // JSON
+};
+// All but the `keep` youngest.
+struct PruneEvents {
+    std::uint32_t keep = 0;
+};
+// The subject is gone and nobody needs to be told.
+struct ForgetSubject {
+    std::string subject;
+};
+// An Idempotency-Key and the operation its request began.
+struct KeyRow {
+    std::string key;          // with the identity it belongs to
+    std::string fingerprint;  // of the request
+    std::string operation;    // id
+    std::int64_t created_ms = 0;
+};
+// Those made before, and of the others all but the `keep` youngest.
+struct PruneKeys {
+    std::int64_t created_before_ms = 0;
+    std::uint32_t keep = 0;
+};
+// A fact about the whole agent: "boot_id".
+struct FactRow {
+    std::string name;
+    std::string value;
+};
+
+using Change = std::variant<VmRow, UpdateVm, OperationRow, ImageRow, EraseVm, EraseImage, PruneOperations, EventRow,
+                            PruneEvents, ForgetSubject, KeyRow, PruneKeys, FactRow>;
 using Changes = std::vector<Change>;  // one transaction
 
 struct StoredState {
     std::vector<VmRow> vms;
     std::vector<OperationRow> operations;  // oldest first
     std::vector<ImageRow> images;
+    std::vector<EventRow> events = {};                 // oldest first, without subject and version
+    std::map<std::string, std::string> subjects = {};  // -> version
+    std::vector<KeyRow> keys = {};                     // oldest first
+    std::map<std::string, std::string> facts = {};
+};
+
+// How the database fares, for conditions and metrics.
+struct StoreHealth {
+    std::string loss;            // what was lost when it was opened, in words; empty: nothing
+    std::string fault;           // of the last write, while it fails
+    bool reserve = true;         // the room kept back for the journal's end on a full disk is still there
+    std::int64_t copied_ms = 0;  // when the last good copy was made, 0: never
 };
 
 // Errors: insufficient_storage, io_error. Whatever commit() reported as done survives kill -9 and power loss.
@@ -65,6 +112,9 @@ public:
     virtual ~StateStore() = default;
     [[nodiscard]] virtual boost::asio::awaitable<base::Result<StoredState>> load() = 0;
     [[nodiscard]] virtual boost::asio::awaitable<base::Result<void>> commit(Changes changes) = 0;
+    // Makes a good copy beside it, whole or not at all.
+    [[nodiscard]] virtual boost::asio::awaitable<base::Result<void>> back_up() = 0;
+    [[nodiscard]] virtual StoreHealth health() const = 0;            // loop thread
     [[nodiscard]] virtual boost::asio::awaitable<void> close() = 0;  // after everything committed so far
 };
 

@@ -15,6 +15,8 @@ class MemoryStore final : public storage::StateStore {
 public:
     boost::asio::awaitable<base::Result<storage::StoredState>> load() override;
     boost::asio::awaitable<base::Result<void>> commit(storage::Changes changes) override;
+    boost::asio::awaitable<base::Result<void>> back_up() override;
+    storage::StoreHealth health() const override { return health_; }
     boost::asio::awaitable<void> close() override;
 
     // The n-th commit from now on (1: the next) fails and changes nothing.
@@ -38,17 +40,28 @@ public:
         return rows_.operations;
     }
     [[nodiscard]] const std::map<std::string, storage::ImageRow>& images() const noexcept { return rows_.images; }
+    [[nodiscard]] const std::map<std::uint64_t, storage::EventRow>& events() const noexcept { return rows_.events; }
+    [[nodiscard]] const std::map<std::string, storage::KeyRow>& keys() const noexcept { return rows_.keys; }
+    [[nodiscard]] const std::map<std::string, std::string>& facts() const noexcept { return rows_.facts; }
+    // What health() says.
+    void set_health(storage::StoreHealth health) { health_ = std::move(health); }
 
 private:
     struct Rows {
         std::map<std::string, storage::VmRow> vms;
         std::map<std::string, storage::OperationRow> operations;
         std::map<std::string, storage::ImageRow> images;
+        std::map<std::uint64_t, storage::EventRow> events;
+        std::map<std::string, std::string> subjects;
+        std::map<std::string, storage::KeyRow> keys;
+        std::map<std::string, std::string> facts;
     };
     static base::Result<void> apply(Rows& rows, const storage::Change& change);
 
     Rows rows_;
+    storage::StoreHealth health_;
     unsigned commits_ = 0;
+    std::int64_t backups_ = 0;
     Countdown failing_;
     base::Error fail_with_;
     std::optional<base::Error> fail_always_;

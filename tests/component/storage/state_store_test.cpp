@@ -147,7 +147,7 @@ TEST_CASE_METHOD(Fixture, "durability and safety are switched on") {
     auto database = storage::sqlite::Database::open(path);
     REQUIRE(database);
     CHECK(database->first_text("PRAGMA journal_mode") == "wal");
-    CHECK(database->first_text("PRAGMA user_version") == "1");
+    CHECK(database->first_text("PRAGMA user_version") == "2");
 }
 
 TEST_CASE_METHOD(Fixture, "a database of a newer version is refused with a sentence and left alone") {
