@@ -59,6 +59,7 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
       index_(s_.executor, s_.clock, identity_.epoch << 32U),
       observer_(s_.executor, s_.hypervisor, index_, s_.clock, s_.log),
       operations_(s_.executor, s_.clock, s_.random, s_.store, s_.log),
+      events_(s_.executor, s_.clock, s_.store, s_.log, identity_.epoch << 32U),
       cache_(image_dir(config_), s_.files, s_.processes),
       volumes_(s_.files, s_.processes),
       images_(s_.executor, cache_, s_.files, s_.store, operations_, index_, s_.clock, config_.images.import_dirs,
@@ -71,6 +72,13 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
            {has_own_pool(config_) ? disks_dir_ : "", config_.state_dir + "/consoles", identity_.install_id}),
       loop_(s_.clock),
       health_(s_.clock, GHOST_VERSION),
+      facts_({.name = config_.agent.name.empty() ? host_name() : config_.agent.name,
+              .agent_id = identity_.agent_id,
+              .version = GHOST_VERSION,
+              .started_at = started_at_,
+              .core_state = config_.agent.api_url.empty() ? "disabled" : "not_served"}),
+      announcer_({events_, index_, operations_, images_, s_.clock,
+                  [this] { return api::root_resource(facts_, s_.hypervisor.link()); }}),
       metrics_(GHOST_VERSION),
       host_objects_made_(s_.executor),
       tasks_(s_.executor, s_.log) {
@@ -85,7 +93,11 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
     vms_.on_deleted = [this] { metrics_.vm_deleted(); };
     operations_.on_change = [this](const Operation& operation) {
         if (is_terminal(operation.state)) metrics_.operation_ended(operation);
+        announcer_.operation(operation);
     };
+    operations_.on_forgotten = [this](const std::string& id) { announcer_.operation_forgotten(id); };
+    index_.on_changed = [this](std::string_view id) { announcer_.vm(id); };
+    images_.on_change = [this](const std::string& name) { announcer_.image(name); };
     s_.server.on_refused([this](net::Method method, unsigned status) { metrics_.refused(method, status); });
     loop_.on_lag = [this](std::chrono::microseconds lag) { metrics_.loop_lag(lag); };
     add_health_checks();
@@ -98,6 +110,7 @@ asio::awaitable<void> App::start() {
     co_await load_state();
     open_listeners();
     tasks_.spawn("hypervisor", s_.hypervisor.run());
+    tasks_.spawn("event log", events_.run());
     tasks_.spawn("events", observer_.follow_events());
     tasks_.spawn("states", observer_.sample_states_forever());
     tasks_.spawn("guests", observer_.sample_guests_forever());
@@ -115,6 +128,7 @@ asio::awaitable<void> App::watch_health() {
     auto next_look = s_.clock.now() + host_objects_interval;
     do {
         (void)health_.report(false);
+        announcer_.agent();
         // What is wrong with network or pool may have been mended, by others.
         const bool faulty = !network_fault_.empty() || !pool_fault_.empty();
         if (!faulty) next_look = s_.clock.now() + host_objects_interval;
@@ -137,9 +151,12 @@ asio::awaitable<void> App::load_state() {
     if (const auto measured = co_await disk_watch_.measure(); !measured) throw StartFault{measured.error()};
     const auto state = co_await s_.store.load();
     if (!state) throw StartFault{state.error()};
+    events_.restore(*state);
     images_.restore(state->images, s_.log);
     vms_.restore(state->vms);
-    recover(operations_.restore(state->operations));
+    const auto unfinished = operations_.restore(state->operations);
+    announcer_.settle_history();
+    recover(unfinished);
 }
 
 void App::recover(const std::vector<Operation>& unfinished) {
@@ -156,6 +173,7 @@ void App::recover(const std::vector<Operation>& unfinished) {
 // Network and pool are there when the agent says that it is ready, unless libvirt takes too long over one of them: a
 // pool on a dead server may hang for ever, and nothing else waits for it.
 asio::awaitable<void> App::settle_host_objects() {
+    announcer_.domains_are_read();
     const auto& host = s_.hypervisor.link().host;
     capacity_.set_host(host.cpus, host.memory_mib);
     if (!making_host_objects_) {
@@ -236,6 +254,7 @@ asio::awaitable<void> App::stop() {
     s_.log.info("ghost-agent stops; VMs go on as they are");
     if (s_.service_manager.tell) s_.service_manager.tell("STOPPING=1");
     operations_.close_intake();
+    events_.close();
     co_await s_.server.shut_down(request_grace);
     co_await operations_.stop();
     tasks_.cancel();
@@ -311,16 +330,11 @@ void App::add_health_checks() {
 void App::add_routes() {
     const VmDefaults defaults{config_.defaults.vcpus, config_.defaults.memory_mib, config_.defaults.disk_gib,
                               config_.libvirt.network};
-    api::add_vm_routes(router_, vms_, index_, operations_, s_.clock, defaults);
-    api::add_operation_routes(router_, operations_);
-    api::add_image_routes(router_, images_, operations_);
-    api::add_root_routes(router_,
-                         {.name = config_.agent.name.empty() ? host_name() : config_.agent.name,
-                          .agent_id = identity_.agent_id,
-                          .version = GHOST_VERSION,
-                          .started_at = started_at_,
-                          .core_state = config_.agent.api_url.empty() ? "disabled" : "not_served"},
-                         s_.hypervisor, capacity_);
+    api::add_vm_routes(router_, vms_, index_, operations_, events_, s_.clock, defaults);
+    api::add_operation_routes(router_, operations_, events_);
+    api::add_image_routes(router_, images_, operations_, events_);
+    api::add_root_routes(router_, facts_, s_.hypervisor, capacity_);
+    api::add_event_routes(router_, events_, s_.clock);
     api::add_health_routes(router_, health_, [this] { return not_ready_because(); }, config_.health.path);
     api::add_openapi_route(router_);
     api_ = api::make_gate({.router = router_,

@@ -2,8 +2,10 @@
 // them, runs them, and takes them down in order.
 #pragma once
 
+#include "agent/api/announcer.hpp"
 #include "agent/api/routes.hpp"
 #include "agent/config/config.hpp"
+#include "agent/events/event_log.hpp"
 #include "agent/host/capacity.hpp"
 #include "agent/host/disk_watch.hpp"
 #include "agent/host/health.hpp"
@@ -128,6 +130,7 @@ private:
     VmIndex index_;
     Observer observer_;
     OperationService operations_;
+    EventLog events_;
     storage::ImageCache cache_;
     storage::Volumes volumes_;
     ImageService images_;
@@ -136,6 +139,8 @@ private:
     VmService vms_;
     LoopMonitor loop_;
     Health health_;
+    api::RootFacts facts_;
+    api::Announcer announcer_;
     Metrics metrics_;
     net::Router router_;
     net::Handler api_;

@@ -29,6 +29,8 @@ constexpr std::array names{
     Name{Errc::state_conflict, "state_conflict"},
     Name{Errc::operation_in_progress, "operation_in_progress"},
     Name{Errc::precondition_failed, "precondition_failed"},
+    Name{Errc::idempotency_mismatch, "idempotency_mismatch"},
+    Name{Errc::events_expired, "events_expired"},
     Name{Errc::insufficient_resources, "insufficient_resources"},
     Name{Errc::insufficient_storage, "insufficient_storage"},
     Name{Errc::overloaded, "overloaded"},

@@ -35,6 +35,8 @@ enum class Errc : std::uint8_t {
     state_conflict,
     operation_in_progress,
     precondition_failed,
+    idempotency_mismatch,
+    events_expired,
     insufficient_resources,
     insufficient_storage,
     // the agent and what it stands on

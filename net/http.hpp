@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -48,12 +49,18 @@ struct Request {
     [[nodiscard]] std::optional<std::string_view> query_value(std::string_view name) const noexcept;
 };
 
+// A piece of a streamed body, shared by all who are sent it.
+using Chunk = std::shared_ptr<const std::string>;
+// Gives the next piece of the body, in turn; null: the body is complete. Cancelled when nobody is there to read on.
+using BodySource = std::function<boost::asio::awaitable<Chunk>()>;
+
 struct Response {
     unsigned status = 200;
     std::string body = {};
     std::string content_type = "application/json";
     Headers headers = {};
-    bool close = false;  // end the connection after this response
+    bool close = false;      // end the connection after this response
+    BodySource stream = {};  // instead of `body`
 };
 
 using Handler = std::function<boost::asio::awaitable<Response>(Request)>;

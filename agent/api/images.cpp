@@ -8,7 +8,7 @@ namespace ghost::agent::api {
 namespace asio = boost::asio;
 namespace {
 
-net::Response list(const ImageService& images, const net::Request& request) {
+net::Response list(const ImageService& images, const EventLog& events, const net::Request& request) {
     QueryReader query{request};
     const auto name = query.text("name");
     const auto page = read_page(query);
@@ -23,7 +23,7 @@ net::Response list(const ImageService& images, const net::Request& request) {
         }
         items.push_back(to_resource(it->second, images.used_by(it->second)));
     }
-    return list_reply(std::move(items), next);
+    return list_reply(std::move(items), next, events.last_id());
 }
 
 net::Response read(const ImageService& images, const net::Request& request) {
@@ -62,10 +62,11 @@ asio::awaitable<net::Response> remove(ImageService& images, OperationService& op
 
 }  // namespace
 
-void add_image_routes(net::Router& router, ImageService& images, OperationService& operations) {
+void add_image_routes(net::Router& router, ImageService& images, OperationService& operations, const EventLog& events) {
     using net::Method;
-    router.add(Method::get, "/v1/images",
-               [&images](net::Request r) -> asio::awaitable<net::Response> { co_return list(images, r); });
+    router.add(Method::get, "/v1/images", [&images, &events](net::Request r) -> asio::awaitable<net::Response> {
+        co_return list(images, events, r);
+    });
     router.add(Method::post, "/v1/images",
                [&images, &operations](net::Request r) { return add(images, operations, std::move(r)); });
     router.add(Method::get, "/v1/images/{name}",

@@ -1,9 +1,9 @@
 #include "agent/api/openapi.hpp"
 
-#include "agent/api/json_text.hpp"
 #include "agent/api/problem.hpp"
 #include "agent/api/reply.hpp"
 #include "agent/api/routes.hpp"
+#include "agent/json_text.hpp"
 
 #include <yaml-cpp/yaml.h>
 

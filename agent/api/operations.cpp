@@ -8,7 +8,7 @@ namespace ghost::agent::api {
 namespace asio = boost::asio;
 namespace {
 
-net::Response list(const OperationService& operations, const net::Request& request) {
+net::Response list(const OperationService& operations, const EventLog& events, const net::Request& request) {
     QueryReader query{request};
     const auto state = query.one_of("state", {"pending", "running", "succeeded", "failed", "cancelled"});
     const auto kind = query.text("kind");
@@ -27,7 +27,7 @@ net::Response list(const OperationService& operations, const net::Request& reque
         }
         items.push_back(to_resource(*op));
     }
-    return list_reply(std::move(items), next);
+    return list_reply(std::move(items), next, events.last_id());
 }
 
 asio::awaitable<net::Response> read(OperationService& operations, net::Request request) {
@@ -55,10 +55,11 @@ asio::awaitable<net::Response> cancel(OperationService& operations, net::Request
 
 }  // namespace
 
-void add_operation_routes(net::Router& router, OperationService& operations) {
+void add_operation_routes(net::Router& router, OperationService& operations, const EventLog& events) {
     using net::Method;
-    router.add(Method::get, "/v1/operations",
-               [&operations](net::Request r) -> asio::awaitable<net::Response> { co_return list(operations, r); });
+    router.add(Method::get, "/v1/operations", [&operations, &events](net::Request r) -> asio::awaitable<net::Response> {
+        co_return list(operations, events, r);
+    });
     router.add(Method::get, "/v1/operations/{op}",
                [&operations](net::Request r) { return read(operations, std::move(r)); });
     router.add(Method::post, "/v1/operations/{op}/cancel",

@@ -24,6 +24,8 @@ std::string_view title_of(Errc code) noexcept {
         case Errc::state_conflict: return "Not possible in its present state";
         case Errc::operation_in_progress: return "Another operation is under way";
         case Errc::precondition_failed: return "It has changed meanwhile";
+        case Errc::idempotency_mismatch: return "The Idempotency-Key was used for another request";
+        case Errc::events_expired: return "These events aren't kept any more";
         case Errc::insufficient_resources: return "Not enough resources";
         case Errc::insufficient_storage: return "Not enough disk space";
         case Errc::overloaded: return "Too much at once";
@@ -72,9 +74,11 @@ unsigned status_of(Errc code) noexcept {
         case Errc::operation_in_progress:
         case Errc::insufficient_resources:
         case Errc::cancelled: return 409;
+        case Errc::events_expired: return 410;
         case Errc::precondition_failed: return 412;
         case Errc::body_too_large: return 413;
         case Errc::unsupported_media_type: return 415;
+        case Errc::idempotency_mismatch:
         case Errc::validation_failed:
         case Errc::invalid_image:
         case Errc::checksum_mismatch:

@@ -1,7 +1,7 @@
 #include "agent/api/reply.hpp"
 
-#include "agent/api/json_text.hpp"
 #include "agent/api/problem.hpp"
+#include "agent/json_text.hpp"
 
 #include <cmath>
 #include <utility>
@@ -93,10 +93,11 @@ asio::awaitable<net::Response> accepted(OperationService& operations, base::Resu
     co_return response;
 }
 
-net::Response list_reply(json::array items, const std::string& next_page_token) {
-    return json_reply(200, json::object{{"items", std::move(items)},
-                                        {"next_page_token", next_page_token.empty() ? json::value(nullptr)
-                                                                                    : json::value(next_page_token)}});
+net::Response list_reply(json::array items, const std::string& next_page_token, std::uint64_t event) {
+    const auto next = next_page_token.empty() ? json::value(nullptr) : json::value(next_page_token);
+    auto response = json_reply(200, json::object{{"items", std::move(items)}, {"next_page_token", next}});
+    response.headers.set("Ghost-Event-Id", std::to_string(event));
+    return response;
 }
 
 }  // namespace ghost::agent::api

@@ -8,6 +8,7 @@
 #include <boost/json/value.hpp>
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -35,7 +36,8 @@ struct Ending {
                                                              std::chrono::seconds wait, base::Context context,
                                                              Ending ending);
 
-// {"items": [...], "next_page_token": ...}
-[[nodiscard]] net::Response list_reply(boost::json::array items, const std::string& next_page_token);
+// {"items": [...], "next_page_token": ...}. `event`: the one that the list reflects, to watch from.
+[[nodiscard]] net::Response list_reply(boost::json::array items, const std::string& next_page_token,
+                                       std::uint64_t event);
 
 }  // namespace ghost::agent::api

@@ -21,25 +21,25 @@ json::object hypervisor_json(const virt::Link& link) {
     return out;
 }
 
-json::object root_json(const RootFacts& facts, const virt::Link& link) {
+}  // namespace
+
+json::object root_resource(const RootFacts& facts, const virt::Link& link) {
     const auto agent_id = facts.agent_id.empty() ? json::value(nullptr) : json::value(facts.agent_id);
     return {{"name", facts.name},
             {"agent_id", agent_id},
             {"version", facts.version},
             {"started_at", base::rfc3339(facts.started_at)},
-            {"features", json::array{"vms", "images", "operations", "resources", "if_match"}},
+            {"features", json::array{"vms", "images", "operations", "resources", "events", "if_match"}},
             {"hypervisor", hypervisor_json(link)},
             {"core", json::object{{"state", facts.core_state}}}};
 }
-
-}  // namespace
 
 void add_root_routes(net::Router& router, RootFacts facts, const virt::Hypervisor& hypervisor,
                      const Capacity& capacity) {
     router.add(net::Method::get, "/v1",
                [facts = std::move(facts), &hypervisor](net::Request r) -> asio::awaitable<net::Response> {
                    if (const auto none = no_query(r); !none) co_return to_problem(none.error(), r.context);
-                   co_return json_reply(200, root_json(facts, hypervisor.link()));
+                   co_return json_reply(200, root_resource(facts, hypervisor.link()));
                });
     router.add(net::Method::get, "/v1/resources", [&capacity](net::Request r) -> asio::awaitable<net::Response> {
         if (const auto none = no_query(r); !none) co_return to_problem(none.error(), r.context);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "agent/api/request.hpp"
+#include "agent/events/event_log.hpp"
 #include "agent/host/capacity.hpp"
 #include "agent/host/health.hpp"
 #include "agent/images/image_service.hpp"
@@ -18,9 +19,10 @@
 namespace ghost::agent::api {
 
 void add_vm_routes(net::Router& router, VmService& vms, const VmIndex& index, OperationService& operations,
-                   const base::Clock& clock, VmDefaults defaults);
-void add_operation_routes(net::Router& router, OperationService& operations);
-void add_image_routes(net::Router& router, ImageService& images, OperationService& operations);
+                   const EventLog& events, const base::Clock& clock, VmDefaults defaults);
+void add_operation_routes(net::Router& router, OperationService& operations, const EventLog& events);
+void add_image_routes(net::Router& router, ImageService& images, OperationService& operations, const EventLog& events);
+void add_event_routes(net::Router& router, EventLog& events, base::Clock& clock);
 
 struct RootFacts {
     std::string name;
@@ -31,6 +33,9 @@ struct RootFacts {
 };
 void add_root_routes(net::Router& router, RootFacts facts, const virt::Hypervisor& hypervisor,
                      const Capacity& capacity);
+
+// The resource at /v1.
+[[nodiscard]] boost::json::object root_resource(const RootFacts& facts, const virt::Link& link);
 
 // `ready`: empty when it is, else why not. `path`: where the full report is beside "/health".
 void add_health_routes(net::Router& router, Health& health, std::function<std::string()> ready,

@@ -18,6 +18,7 @@ struct Vms {
     VmService& service;
     const VmIndex& index;
     OperationService& operations;
+    const EventLog& events;
     const base::Clock& clock;
     VmDefaults defaults;
 
@@ -73,7 +74,7 @@ net::Response list(const Vms& vms, const net::Request& request) {
         }
         items.push_back(vms.show(it->second));
     }
-    return list_reply(std::move(items), next);
+    return list_reply(std::move(items), next, vms.events.last_id());
 }
 
 net::Response read(const Vms& vms, const net::Request& request) {
@@ -183,8 +184,8 @@ asio::awaitable<net::Response> act_with_options(const Vms& vms, net::Request req
 }  // namespace
 
 void add_vm_routes(net::Router& router, VmService& service, const VmIndex& index, OperationService& operations,
-                   const base::Clock& clock, VmDefaults defaults) {
-    const auto vms = std::make_shared<const Vms>(Vms{service, index, operations, clock, std::move(defaults)});
+                   const EventLog& events, const base::Clock& clock, VmDefaults defaults) {
+    const auto vms = std::make_shared<const Vms>(Vms{service, index, operations, events, clock, std::move(defaults)});
     using net::Method;
     router.add(Method::get, "/v1/vms",
                [vms](net::Request r) -> asio::awaitable<net::Response> { co_return list(*vms, r); });

@@ -108,6 +108,17 @@ const Image* ImageService::find(std::string_view name) const {
     return it == images_.end() ? nullptr : &it->second;
 }
 
+void ImageService::put(Image image) {
+    const auto name = image.name;
+    images_.insert_or_assign(name, std::move(image));
+    if (on_change) on_change(name);
+}
+
+void ImageService::erase(const std::string& name) {
+    images_.erase(name);
+    if (on_change) on_change(name);
+}
+
 std::vector<std::string> ImageService::used_by(const Image& image) const {
     std::vector<std::string> ids;
     if (image.digest.empty()) return ids;
@@ -151,7 +162,7 @@ asio::awaitable<base::Result<OperationService::Ptr>> ImageService::add(base::Con
     image.created_at = clock_.wall();
     if (images_.contains(image.name))
         co_return base::fail(base::Errc::already_exists, fmt::format("there is an image named {} already", image.name));
-    images_.emplace(image.name, image);
+    put(image);
 
     OperationRequest operation;
     operation.kind = "image.add";
@@ -163,7 +174,7 @@ asio::awaitable<base::Result<OperationService::Ptr>> ImageService::add(base::Con
     auto begun = co_await operations_.begin(
         std::move(operation),
         [this, image, import_request](OperationControl& control) { return import(control, image, import_request); });
-    if (!begun) images_.erase(image.name);
+    if (!begun) erase(image.name);
     co_return begun;
 }
 
@@ -190,7 +201,7 @@ asio::awaitable<Outcome> ImageService::import(OperationControl& control, Image i
     if (room_used) co_await room_used(image.name);
     if (!outcome.result) {
         outcome.changes.emplace_back(storage::EraseImage{image.name});
-        outcome.applied = [this, name = image.name] { images_.erase(name); };
+        outcome.applied = [this, name = image.name] { erase(name); };
         co_return outcome;
     }
     control.no_more_cancel();
@@ -201,7 +212,7 @@ asio::awaitable<Outcome> ImageService::import(OperationControl& control, Image i
     image.verified = request.checksum ? "checksum" : "local";
     image.state = ImageState::available;
     outcome.changes.emplace_back(storage::ImageRow{image.name, to_document(image)});
-    outcome.applied = [this, image] { images_.insert_or_assign(image.name, image); };
+    outcome.applied = [this, image] { put(image); };
     co_return outcome;
 }
 
@@ -268,12 +279,12 @@ asio::awaitable<Outcome> ImageService::drop(OperationControl& control, Image ima
     if (!outcome.result) co_return outcome;
     const bool last = last_name_of_blob(image);
     // From now on no VM can be made of it; its blob goes when no other name points there.
-    images_.erase(image.name);
+    erase(image.name);
     if (last) outcome.result = co_await remove_blob(image);
     if (outcome.result)
         outcome.changes.emplace_back(storage::EraseImage{image.name});
     else
-        images_.emplace(image.name, image);
+        put(image);
     co_return outcome;
 }
 
@@ -294,7 +305,7 @@ asio::awaitable<Outcome> ImageService::undo_import(std::string name) {
     if (found == nullptr) co_return outcome;
     const auto image = *found;
     const bool nobodys = last_name_of_blob(image) && used_by(image).empty();
-    images_.erase(name);
+    erase(name);
     if (nobodys)
         if (auto removed = co_await remove_blob(image); !removed) outcome.result = removed;
     outcome.changes.emplace_back(storage::EraseImage{name});

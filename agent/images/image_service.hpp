@@ -59,10 +59,14 @@ public:
     // Whether so many bytes more fit into the cache, kept for the image `name` until room_used(); empty: whatever its
     // disk has.
     std::function<base::Result<void>(const std::string& name, std::uint64_t bytes)> room;
+    // Told of each image that changes, comes or goes.
+    std::function<void(const std::string& name)> on_change;
     // The import that asked for room has ended.
     std::function<boost::asio::awaitable<void>(std::string name)> room_used;
 
 private:
+    void put(Image image);
+    void erase(const std::string& name);
     boost::asio::awaitable<Outcome> import(OperationControl& control, Image image, storage::ImportRequest request);
     boost::asio::awaitable<base::Result<void>> announce(std::string name, storage::Blob blob);
     boost::asio::awaitable<Outcome> drop(OperationControl& control, Image image);

@@ -335,9 +335,10 @@ void OperationService::forget_old(std::int64_t finished_before_ms) {
     std::erase_if(all_, [&](const auto& entry) {
         const auto& op = *entry.second;
         if (!op.finished_at) return false;
-        if (base::to_unix_ms(*op.finished_at) < finished_before_ms) return true;
-        if (excess == 0) return false;
-        --excess;
+        const bool old = base::to_unix_ms(*op.finished_at) < finished_before_ms;
+        if (!old && excess == 0) return false;
+        if (!old) --excess;
+        if (on_forgotten) on_forgotten(op.id);
         return true;
     });
 }

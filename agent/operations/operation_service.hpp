@@ -104,8 +104,10 @@ public:
     // Deletes finished ones older than `history` from memory and database, now and then every hour, until cancelled.
     [[nodiscard]] boost::asio::awaitable<void> prune_forever();
 
-    // Called at every visible change; for metrics and, later, events.
+    // Called at every visible change.
     std::function<void(const Operation&)> on_change;
+    // Called for each that leaves the history.
+    std::function<void(const std::string& id)> on_forgotten;
 
     static constexpr std::size_t max_unfinished = 256;
     static constexpr std::uint32_t max_history = 10'000;

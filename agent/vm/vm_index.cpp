@@ -86,6 +86,7 @@ void VmIndex::erase(std::string_view id) {
     claims_.erase(it->first);
     const auto erased = vms_.extract(it);
     if (on_erased) on_erased(erased.key());
+    if (on_changed) on_changed(erased.key());
     changed_.notify();
 }
 
@@ -113,6 +114,7 @@ void VmIndex::touch(std::string_view id) {
 void VmIndex::bump(Vm& vm) {
     vm.conditions = conditions_of(vm, clock_.wall());
     vm.revision = next_revision_++;
+    if (on_changed) on_changed(vm.id);
     changed_.notify();
 }
 

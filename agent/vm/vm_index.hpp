@@ -44,6 +44,8 @@ public:
 
     // Told of each VM that is erased.
     std::function<void(std::string_view)> on_erased;
+    // Told of each VM that changes visibly, comes or goes.
+    std::function<void(std::string_view)> on_changed;
     // Woken by every visible change.
     [[nodiscard]] base::Notifier& changed() noexcept { return changed_; }
 

@@ -19,7 +19,8 @@ public:
     storage::StoreHealth health() const override { return health_; }
     boost::asio::awaitable<void> close() override;
 
-    // The n-th commit from now on (1: the next) fails and changes nothing.
+    // The n-th commit from now on (1: the next) fails and changes nothing. Those of events alone, which come whenever
+    // they come, don't count.
     void fail_commit(unsigned n, base::Error error) {
         failing_.set(n);
         fail_with_ = std::move(error);
@@ -27,7 +28,7 @@ public:
     // Every commit fails until nullopt is given.
     void fail_always(std::optional<base::Error> error) { fail_always_ = std::move(error); }
     void fail_load(std::optional<base::Error> error) { fail_load_ = std::move(error); }
-    // Called with each batch that was committed: a test's way of "killing" the agent at a step.
+    // Called with each batch that was committed, but for events alone: a test's way of "killing" the agent at a step.
     void on_commit(std::function<void(const storage::Changes&)> call) { on_commit_ = std::move(call); }
 
     [[nodiscard]] unsigned commits() const noexcept { return commits_; }  // tried

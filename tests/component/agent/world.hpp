@@ -11,6 +11,7 @@
 #include "fakes/virtual_clock.hpp"
 #include "unit/base/recording_sink.hpp"
 
+#include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/json/value.hpp>
 
@@ -19,6 +20,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace ghost::tests {
 
@@ -29,6 +31,26 @@ struct Reply {
 
     [[nodiscard]] const boost::json::value& at(std::string_view pointer) const { return body.at_pointer(pointer); }
     [[nodiscard]] std::string text(std::string_view pointer) const { return std::string{at(pointer).as_string()}; }
+};
+
+// What one reader of the event stream was sent.
+struct Watcher {
+    struct Event {
+        std::uint64_t id = 0;
+        std::string type;
+        std::string subject;
+        boost::json::value data;
+    };
+    unsigned status = 0;
+    std::string code;  // of the problem, when there is no stream
+    std::vector<Event> events;
+    std::size_t pings = 0;
+    bool ended = false;
+    boost::asio::cancellation_signal leave;  // hangs up
+
+    [[nodiscard]] std::vector<std::string> types() const;
+    // The types of the events about `subject`, in order.
+    [[nodiscard]] std::vector<std::string> types_of(std::string_view subject) const;
 };
 
 // The disks, the database and the hypervisor outlive an agent: boot() and crash() as often as a test likes.
@@ -63,6 +85,10 @@ public:
     Reply post(std::string target, boost::json::value body = boost::json::object{}) {
         return call(net::Method::post, std::move(target), std::move(body));
     }
+
+    // A reader of the event stream, which takes each event at once until the agent or the test ends it. `after`: the
+    // event it saw last.
+    std::shared_ptr<Watcher> watch(std::optional<std::uint64_t> after = {});
 
     // A GET without an identity at a TCP listener, as it answers there.
     Reply call_at(const std::string& address, const std::string& path);

@@ -1,4 +1,4 @@
-#include "agent/api/json_text.hpp"
+#include "agent/json_text.hpp"
 
 #include <boost/json/serialize.hpp>
 #include <fmt/format.h>
@@ -6,7 +6,7 @@
 #include <cmath>
 #include <iterator>
 
-namespace ghost::agent::api {
+namespace ghost::agent {
 namespace json = boost::json;
 namespace {
 
@@ -62,4 +62,4 @@ std::string json_text(const json::value& value) {
     return out;
 }
 
-}  // namespace ghost::agent::api
+}  // namespace ghost::agent

@@ -5,9 +5,9 @@
 
 #include <string>
 
-namespace ghost::agent::api {
+namespace ghost::agent {
 
 // Compact, with the shortest decimal form of each number. Numbers that JSON can't say (NaN, infinities) become null.
 [[nodiscard]] std::string json_text(const boost::json::value& value);
 
-}  // namespace ghost::agent::api
+}  // namespace ghost::agent
