@@ -77,8 +77,9 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
               .version = GHOST_VERSION,
               .started_at = started_at_,
               .core_state = config_.agent.api_url.empty() ? "disabled" : "not_served"}),
-      announcer_({events_, index_, operations_, images_, s_.clock,
-                  [this] { return api::root_resource(facts_, s_.hypervisor.link()); }}),
+      answers_({operations_, index_, images_, s_.clock}),
+      idempotency_(s_.executor, answers_, s_.clock),
+      announcer_({events_, answers_, [this] { return api::root_resource(facts_, s_.hypervisor.link()); }}),
       metrics_(GHOST_VERSION),
       host_objects_made_(s_.executor),
       tasks_(s_.executor, s_.log) {
@@ -154,7 +155,7 @@ asio::awaitable<void> App::load_state() {
     events_.restore(*state);
     images_.restore(state->images, s_.log);
     vms_.restore(state->vms);
-    const auto unfinished = operations_.restore(state->operations);
+    const auto unfinished = operations_.restore(state->operations, state->keys);
     announcer_.settle_history();
     recover(unfinished);
 }
@@ -330,14 +331,15 @@ void App::add_health_checks() {
 void App::add_routes() {
     const VmDefaults defaults{config_.defaults.vcpus, config_.defaults.memory_mib, config_.defaults.disk_gib,
                               config_.libvirt.network};
-    api::add_vm_routes(router_, vms_, index_, operations_, events_, s_.clock, defaults);
-    api::add_operation_routes(router_, operations_, events_);
-    api::add_image_routes(router_, images_, operations_, events_);
+    api::add_vm_routes(router_, vms_, events_, answers_, defaults);
+    api::add_operation_routes(router_, events_, answers_);
+    api::add_image_routes(router_, images_, events_, answers_);
     api::add_root_routes(router_, facts_, s_.hypervisor, capacity_);
     api::add_event_routes(router_, events_, s_.clock);
     api::add_health_routes(router_, health_, [this] { return not_ready_because(); }, config_.health.path);
     api::add_openapi_route(router_);
     api_ = api::make_gate({.router = router_,
+                           .idempotency = idempotency_,
                            .clock = s_.clock,
                            .log = s_.log,
                            .health_path = config_.health.path,

@@ -140,6 +140,8 @@ private:
     LoopMonitor loop_;
     Health health_;
     api::RootFacts facts_;
+    api::Answers answers_;
+    api::Idempotency idempotency_;
     api::Announcer announcer_;
     Metrics metrics_;
     net::Router router_;

@@ -23,10 +23,18 @@ struct Principal {
     [[nodiscard]] static Principal of_agent() { return {Kind::agent, "ghost-agent", true}; }
 };
 
+// A client's name for a change, so that asking again does it once.
+struct IdempotencyKey {
+    std::string key;          // with the identity it belongs to; empty: none was given
+    std::string fingerprint;  // of the request
+};
+
 struct Context {
     std::string request_id;   // X-Request-Id, made when the client sent none
     std::string traceparent;  // W3C trace context, likewise
     Principal who;
+    IdempotencyKey idempotency = {};
+    bool dry_run = false;  // tell what would happen; nothing may
 };
 
 }  // namespace ghost::base

@@ -64,15 +64,14 @@ void Announcer::tell_of_vms() {
 void Announcer::tell_of_vm(const std::string& id) const {
     const auto subject = fmt::format("{}{}", vm_prefix, id);
     const auto* const told = a_.events.told(subject);
-    const auto* vm = a_.vms.find(id);
+    const auto* vm = a_.answers.vms.find(id);
     if (vm == nullptr) {
         if (told == nullptr) return;
         json::object gone{{"id", id}, {"name", name_in(*told)}};
         a_.events.publish("vm.deleted", subject, "", std::move(gone));
         return;
     }
-    const auto running = a_.operations.running_on(id);
-    auto resource = to_resource(*vm, running ? running->id : "", a_.clock.wall());
+    auto resource = a_.answers.show(*vm);
     auto version = version_of(*vm, resource);
     std::string_view type = "vm.updated";
     if (told == nullptr)
@@ -85,7 +84,7 @@ void Announcer::tell_of_vm(const std::string& id) const {
 void Announcer::operation(const Operation& operation) {
     auto version = version_of(operation);
     auto& told = running_[operation.id];
-    const auto now = a_.clock.now();
+    const auto now = a_.answers.clock.now();
     const bool progress_alone = told.version == version;
     if (progress_alone && now - told.at < progress_interval) return;
     told = {version, now};
@@ -102,12 +101,12 @@ void Announcer::operation_forgotten(const std::string& id) const {
 
 void Announcer::image(const std::string& name) const {
     const auto subject = fmt::format("{}{}", image_prefix, name);
-    const auto* image = a_.images.find(name);
+    const auto* image = a_.answers.images.find(name);
     if (image == nullptr) {
         a_.events.publish("image.updated", subject, "", {{"name", name}, {"state", "deleted"}});
         return;
     }
-    auto resource = agent::to_resource(*image, a_.images.used_by(*image));
+    auto resource = agent::to_resource(*image, a_.answers.images.used_by(*image));
     auto steady = resource;
     for (const auto* volatile_member : {"last_used_at", "used_by"}) steady.erase(volatile_member);
     a_.events.publish("image.updated", subject, digest_of(steady), std::move(resource));
@@ -123,15 +122,15 @@ void Announcer::settle_history() {
     std::vector<std::string> lost;
     for (const auto& [subject, version] : a_.events.subjects())
         if (subject.starts_with(operation_prefix) &&
-            a_.operations.find(subject.substr(operation_prefix.size())) == nullptr)
+            a_.answers.operations.find(subject.substr(operation_prefix.size())) == nullptr)
             lost.push_back(subject);
     for (const auto& subject : lost) a_.events.forget(subject);
-    for (const auto& op : a_.operations.list())
+    for (const auto& op : a_.answers.operations.list())
         if (is_terminal(op->state)) operation(*op);
     std::vector<std::string> images;
     for (const auto& [subject, version] : a_.events.subjects())
         if (subject.starts_with(image_prefix)) images.push_back(subject.substr(image_prefix.size()));
-    for (const auto& [name, known] : a_.images.all()) images.push_back(name);
+    for (const auto& [name, known] : a_.answers.images.all()) images.push_back(name);
     for (const auto& name : images) image(name);
 }
 
@@ -140,7 +139,7 @@ void Announcer::domains_are_read() {
     domains_read_ = true;
     for (const auto& [subject, version] : a_.events.subjects())
         if (subject.starts_with(vm_prefix)) changed_vms_.insert(subject.substr(vm_prefix.size()));
-    for (const auto& [id, vm] : a_.vms.all()) changed_vms_.insert(id);
+    for (const auto& [id, vm] : a_.answers.vms.all()) changed_vms_.insert(id);
     a_.events.wake();
 }
 

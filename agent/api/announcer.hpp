@@ -2,10 +2,8 @@
 // its resource as the API shows it.
 #pragma once
 
+#include "agent/api/answers.hpp"
 #include "agent/events/event_log.hpp"
-#include "agent/images/image_service.hpp"
-#include "agent/operations/operation_service.hpp"
-#include "agent/vm/vm_index.hpp"
 #include "base/clock.hpp"
 
 #include <boost/json/object.hpp>
@@ -21,10 +19,7 @@ namespace ghost::agent::api {
 // What is read to tell of it; all of it outlives the announcer.
 struct Announced {
     EventLog& events;
-    const VmIndex& vms;
-    const OperationService& operations;
-    const ImageService& images;
-    const base::Clock& clock;
+    Answers answers;
     std::function<boost::json::object()> agent;  // the resource at /v1
 };
 

@@ -46,7 +46,8 @@ base::Result<std::uint64_t> read_place(const EventLog& events, const net::Reques
     QueryReader query{request};
     auto after = query.integer("after", 0, UINT64_MAX);
     if (const auto done = query.finish(); !done) return base::fail(done.error());
-    if (const auto header = request.headers.find("Last-Event-ID"); header && !after && !header->empty()) {
+    // The header is newer: a browser that connects again sends it, and the address as it was.
+    if (const auto header = request.headers.find("Last-Event-ID"); header && !header->empty()) {
         after = to_number(*header);
         // What is no number is none of our ids.
         if (!after)

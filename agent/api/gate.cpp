@@ -25,7 +25,9 @@ asio::awaitable<net::Response> pass(const Gate& gate, net::Request request) {
     }
     if (is_change(request.method) && gate.draining())
         co_return to_problem({base::Errc::draining, "the agent is stopping"}, request.context);
-    co_return co_await gate.router.serve(std::move(request));
+    if (!is_change(request.method)) co_return co_await gate.router.serve(std::move(request));
+    const net::Handler serve = [&router = gate.router](net::Request r) { return router.serve(std::move(r)); };
+    co_return co_await gate.idempotency.handle(std::move(request), serve);
 }
 
 asio::awaitable<net::Response> measured(std::shared_ptr<const Gate> gate, net::Request request) {

@@ -34,45 +34,38 @@ net::Response read(const ImageService& images, const net::Request& request) {
     return json_reply(200, to_resource(*image, images.used_by(*image)));
 }
 
-asio::awaitable<net::Response> add(ImageService& images, OperationService& operations, net::Request request) {
-    const auto wait = read_wait(request);
+asio::awaitable<net::Response> add(ImageService& images, const Answers& answers, net::Request request) {
+    const auto wait = read_change(request);
     if (!wait) co_return to_problem(wait.error(), request.context);
     const auto body = read_body(request);
     if (!body) co_return to_problem(body.error(), request.context);
     auto what = read_add_image(*body);
     if (!what) co_return to_problem(what.error(), request.context);
     const auto begun = co_await images.add(request.context, std::move(*what));
-    Ending ending{.created = true};
-    if (begun)
-        ending.resource = [&images, name = (*begun)->target.name]() -> std::optional<Shown> {
-            const auto* image = images.find(name);
-            if (image == nullptr) return std::nullopt;
-            return Shown{to_resource(*image, images.used_by(*image)), ""};
-        };
-    co_return co_await accepted(operations, begun, *wait, request.context, ending);
+    co_return co_await answers.accepted(begun, *wait, request.context);
 }
 
-asio::awaitable<net::Response> remove(ImageService& images, OperationService& operations, net::Request request) {
-    const auto wait = read_wait(request);
+asio::awaitable<net::Response> remove(ImageService& images, const Answers& answers, net::Request request) {
+    const auto wait = read_change(request);
     if (!wait) co_return to_problem(wait.error(), request.context);
     if (const auto body = empty_body(request); !body) co_return to_problem(body.error(), request.context);
     const auto begun = co_await images.remove(request.context, request.params.at("name"));
-    co_return co_await accepted(operations, begun, *wait, request.context, {});
+    co_return co_await answers.accepted(begun, *wait, request.context);
 }
 
 }  // namespace
 
-void add_image_routes(net::Router& router, ImageService& images, OperationService& operations, const EventLog& events) {
+void add_image_routes(net::Router& router, ImageService& images, const EventLog& events, const Answers& answers) {
     using net::Method;
     router.add(Method::get, "/v1/images", [&images, &events](net::Request r) -> asio::awaitable<net::Response> {
         co_return list(images, events, r);
     });
     router.add(Method::post, "/v1/images",
-               [&images, &operations](net::Request r) { return add(images, operations, std::move(r)); });
+               [&images, &answers](net::Request r) { return add(images, answers, std::move(r)); });
     router.add(Method::get, "/v1/images/{name}",
                [&images](net::Request r) -> asio::awaitable<net::Response> { co_return read(images, r); });
     router.add(Method::del, "/v1/images/{name}",
-               [&images, &operations](net::Request r) { return remove(images, operations, std::move(r)); });
+               [&images, &answers](net::Request r) { return remove(images, answers, std::move(r)); });
 }
 
 }  // namespace ghost::agent::api

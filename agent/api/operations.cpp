@@ -39,31 +39,37 @@ asio::awaitable<net::Response> read(OperationService& operations, net::Request r
     co_return json_reply(200, to_resource(*op));
 }
 
-// However the operation ends, the cancel was done: that it succeeded first, or failed, is told by the operation.
-asio::awaitable<net::Response> cancel(OperationService& operations, net::Request request) {
-    const auto wait = read_wait(request);
+asio::awaitable<net::Response> cancel(const Answers& answers, net::Request request) {
+    const auto wait = read_change(request);
     if (!wait) co_return to_problem(wait.error(), request.context);
     if (const auto body = empty_body(request); !body) co_return to_problem(body.error(), request.context);
-    const auto cancelled = operations.cancel(request.params.at("op"));
+    const auto id = request.params.at("op");
+    if (request.context.dry_run) {
+        const auto could = answers.operations.cancellable(id);
+        if (!could) co_return to_problem(could.error(), request.context);
+        auto preview = std::make_shared<Operation>(**could);
+        preview->preview = Preview{{"cancel the operation and undo what it did"}, {}};
+        co_return co_await answers.accepted(OperationService::Ptr{preview}, *wait, request.context);
+    }
+    const auto cancelled = answers.operations.cancel(id);
     if (!cancelled) co_return to_problem(cancelled.error(), request.context);
-    auto op = *cancelled;
-    if (wait->count() > 0) op = co_await operations.wait(op->id, *wait);
-    auto response = json_reply(is_terminal(op->state) && wait->count() > 0 ? 200 : 202, to_resource(*op));
-    if (response.status == 202) response.headers.set("Location", "/v1/operations/" + op->id);
-    co_return response;
+    if (const auto kept = co_await answers.operations.remember(request.context.idempotency, id); !kept)
+        co_return to_problem(kept.error(), request.context);
+    co_return co_await answers.cancelled(*cancelled, *wait);
 }
 
 }  // namespace
 
-void add_operation_routes(net::Router& router, OperationService& operations, const EventLog& events) {
+void add_operation_routes(net::Router& router, const EventLog& events, const Answers& answers) {
     using net::Method;
+    auto& operations = answers.operations;
     router.add(Method::get, "/v1/operations", [&operations, &events](net::Request r) -> asio::awaitable<net::Response> {
         co_return list(operations, events, r);
     });
     router.add(Method::get, "/v1/operations/{op}",
                [&operations](net::Request r) { return read(operations, std::move(r)); });
     router.add(Method::post, "/v1/operations/{op}/cancel",
-               [&operations](net::Request r) { return cancel(operations, std::move(r)); });
+               [&answers](net::Request r) { return cancel(answers, std::move(r)); });
 }
 
 }  // namespace ghost::agent::api

@@ -8,7 +8,6 @@
 
 namespace ghost::agent::api {
 namespace json = boost::json;
-namespace asio = boost::asio;
 namespace {
 
 json::value time_or_null(const std::optional<base::Wall>& time) {
@@ -28,8 +27,6 @@ json::object progress_json(const Progress& p) {
     }
     return out;
 }
-
-std::string href_of(const Operation& operation) { return "/v1/operations/" + operation.id; }
 
 }  // namespace
 
@@ -70,27 +67,6 @@ json::object to_resource(const Operation& op) {
     if (op.state == OperationState::succeeded && !op.result_href.empty())
         out["result"] = json::object{{"href", op.result_href}};
     return out;
-}
-
-asio::awaitable<net::Response> accepted(OperationService& operations, base::Result<OperationService::Ptr> begun,
-                                        std::chrono::seconds wait, base::Context context, Ending ending) {
-    if (!begun) co_return to_problem(begun.error(), context);
-    auto op = *begun;
-    if (wait.count() > 0) op = co_await operations.wait(op->id, wait);
-    const auto href = href_of(**begun);
-    if (op->state == OperationState::succeeded && wait.count() > 0) {
-        // What was changed may be gone by now, by another operation: then the operation itself is told.
-        const auto shown = ending.resource ? ending.resource() : std::nullopt;
-        auto response = json_reply(ending.created ? 201 : 200, shown ? shown->resource : to_resource(*op));
-        if (shown && !shown->etag.empty()) response.headers.set("ETag", shown->etag);
-        if (ending.created) response.headers.set("Location", op->result_href);
-        co_return response;
-    }
-    if (is_terminal(op->state) && wait.count() > 0 && op->error)
-        co_return to_problem(*op->error, context, {{"operation", href}});
-    auto response = json_reply(202, to_resource(*op));
-    response.headers.set("Location", href);
-    co_return response;
 }
 
 net::Response list_reply(json::array items, const std::string& next_page_token, std::uint64_t event) {

@@ -16,12 +16,6 @@ constexpr std::uint64_t max_wait_s = 300;
 constexpr std::uint64_t default_limit = 100;
 constexpr std::uint64_t max_limit = 1000;
 
-std::optional<std::uint64_t> to_number(std::string_view text) {
-    std::uint64_t value = 0;
-    const auto [at, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return ec == std::errc{} && at == text.data() + text.size() && !text.empty() ? std::optional{value} : std::nullopt;
-}
-
 std::string_view trim(std::string_view text) {
     while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
     while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
@@ -60,6 +54,12 @@ std::optional<std::string> unhex(std::string_view text) {
 }
 
 }  // namespace
+
+std::optional<std::uint64_t> to_number(std::string_view text) {
+    std::uint64_t value = 0;
+    const auto [at, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return ec == std::errc{} && at == text.data() + text.size() && !text.empty() ? std::optional{value} : std::nullopt;
+}
 
 void QueryReader::fault(std::string_view name, std::string detail) {
     faults_.push_back({"?" + std::string{name}, std::move(detail)});
@@ -111,6 +111,15 @@ base::Result<std::chrono::seconds> read_wait(const net::Request& request) {
     QueryReader query{request};
     const auto wait = query.integer("wait", 0, max_wait_s);
     if (const auto done = query.finish(); !done) return base::fail(done.error());
+    return std::chrono::seconds{wait.value_or(0)};
+}
+
+base::Result<std::chrono::seconds> read_change(net::Request& request) {
+    QueryReader query{request};
+    const auto wait = query.integer("wait", 0, max_wait_s);
+    const auto dry_run = query.boolean("dry_run");
+    if (const auto done = query.finish(); !done) return base::fail(done.error());
+    request.context.dry_run = dry_run.value_or(false);
     return std::chrono::seconds{wait.value_or(0)};
 }
 

@@ -8,6 +8,7 @@
 #include <boost/json/value.hpp>
 
 #include <chrono>
+#include <cstdint>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -37,6 +38,10 @@ private:
 
 // `?wait=` seconds, at most 300; nothing else is known.
 [[nodiscard]] base::Result<std::chrono::seconds> read_wait(const net::Request& request);
+// Of a change: `?wait=`, and `?dry_run=`, which goes into the request's context.
+[[nodiscard]] base::Result<std::chrono::seconds> read_change(net::Request& request);
+// Decimal digits and nothing else.
+[[nodiscard]] std::optional<std::uint64_t> to_number(std::string_view text);
 // No parameter at all.
 [[nodiscard]] base::Result<void> no_query(const net::Request& request);
 

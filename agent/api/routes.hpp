@@ -2,6 +2,8 @@
 // service, translate.
 #pragma once
 
+#include "agent/api/answers.hpp"
+#include "agent/api/idempotency.hpp"
 #include "agent/api/request.hpp"
 #include "agent/events/event_log.hpp"
 #include "agent/host/capacity.hpp"
@@ -18,10 +20,10 @@
 
 namespace ghost::agent::api {
 
-void add_vm_routes(net::Router& router, VmService& vms, const VmIndex& index, OperationService& operations,
-                   const EventLog& events, const base::Clock& clock, VmDefaults defaults);
-void add_operation_routes(net::Router& router, OperationService& operations, const EventLog& events);
-void add_image_routes(net::Router& router, ImageService& images, OperationService& operations, const EventLog& events);
+void add_vm_routes(net::Router& router, VmService& vms, const EventLog& events, const Answers& answers,
+                   VmDefaults defaults);
+void add_operation_routes(net::Router& router, const EventLog& events, const Answers& answers);
+void add_image_routes(net::Router& router, ImageService& images, const EventLog& events, const Answers& answers);
 void add_event_routes(net::Router& router, EventLog& events, base::Clock& clock);
 
 struct RootFacts {
@@ -49,6 +51,7 @@ void add_openapi_route(net::Router& router);
 // request.
 struct Gate {
     const net::Router& router;
+    Idempotency& idempotency;
     const base::Clock& clock;
     base::Log& log;
     std::string health_path;

@@ -17,15 +17,9 @@ constexpr std::uint64_t max_stop_timeout_s = 600;
 struct Vms {
     VmService& service;
     const VmIndex& index;
-    OperationService& operations;
     const EventLog& events;
-    const base::Clock& clock;
+    Answers answers;
     VmDefaults defaults;
-
-    [[nodiscard]] json::object show(const Vm& vm) const {
-        const auto running = operations.running_on(vm.id);
-        return to_resource(vm, running ? running->id : "", clock.wall());
-    }
 };
 
 struct Filter {
@@ -72,7 +66,7 @@ net::Response list(const Vms& vms, const net::Request& request) {
             next = page_token(std::string_view{items.back().at("id").as_string()});
             break;
         }
-        items.push_back(vms.show(it->second));
+        items.push_back(vms.answers.show(it->second));
     }
     return list_reply(std::move(items), next, vms.events.last_id());
 }
@@ -84,34 +78,24 @@ net::Response read(const Vms& vms, const net::Request& request) {
     if (vm == nullptr) return to_problem({base::Errc::not_found, "no VM " + ref}, request.context);
     const auto etag = etag_of(*vm);
     if (not_modified(request, etag)) return not_modified_reply(etag);
-    auto response = json_reply(200, vms.show(*vm));
+    auto response = json_reply(200, vms.answers.show(*vm));
     response.headers.set("ETag", etag);
     return response;
 }
 
-Ending ends_with(const Vms& vms, const base::Result<OperationService::Ptr>& begun, bool created) {
-    if (!begun) return {};
-    return {created, [&vms, id = (*begun)->target.id]() -> std::optional<Shown> {
-                const auto* vm = vms.index.find(id);
-                if (vm == nullptr) return std::nullopt;
-                return Shown{vms.show(*vm), etag_of(*vm)};
-            }};
-}
-
 asio::awaitable<net::Response> create(const Vms& vms, net::Request request) {
-    const auto wait = read_wait(request);
+    const auto wait = read_change(request);
     if (!wait) co_return to_problem(wait.error(), request.context);
     const auto body = read_body(request);
     if (!body) co_return to_problem(body.error(), request.context);
     auto create = read_create(*body, vms.defaults);
     if (!create) co_return to_problem(create.error(), request.context);
     const auto begun = co_await vms.service.create(request.context, std::move(*create));
-    const auto ending = ends_with(vms, begun, true);
-    co_return co_await accepted(vms.operations, begun, *wait, request.context, ending);
+    co_return co_await vms.answers.accepted(begun, *wait, request.context);
 }
 
 asio::awaitable<net::Response> update(const Vms& vms, net::Request request) {
-    const auto wait = read_wait(request);
+    const auto wait = read_change(request);
     if (!wait) co_return to_problem(wait.error(), request.context);
     const auto match = read_if_match(request);
     if (!match) co_return to_problem(match.error(), request.context);
@@ -123,18 +107,17 @@ asio::awaitable<net::Response> update(const Vms& vms, net::Request request) {
     auto patch = read_patch(*body, *vm);
     if (!patch) co_return to_problem(patch.error(), request.context);
     const auto begun = co_await vms.service.update(request.context, vm->id, std::move(*patch), *match);
-    const auto ending = ends_with(vms, begun, false);
-    co_return co_await accepted(vms.operations, begun, *wait, request.context, ending);
+    co_return co_await vms.answers.accepted(begun, *wait, request.context);
 }
 
 asio::awaitable<net::Response> remove(const Vms& vms, net::Request request) {
-    const auto wait = read_wait(request);
+    const auto wait = read_change(request);
     if (!wait) co_return to_problem(wait.error(), request.context);
     const auto match = read_if_match(request);
     if (!match) co_return to_problem(match.error(), request.context);
     if (const auto body = empty_body(request); !body) co_return to_problem(body.error(), request.context);
     const auto begun = co_await vms.service.remove(request.context, request.params.at("vm"), *match);
-    co_return co_await accepted(vms.operations, begun, *wait, request.context, {});
+    co_return co_await vms.answers.accepted(begun, *wait, request.context);
 }
 
 base::Result<StopOptions> read_stop(const net::Request& request) {
@@ -159,33 +142,31 @@ using PlainVerb = VmService::Begun (VmService::*)(base::Context, std::string, Vm
 using StopVerb = VmService::Begun (VmService::*)(base::Context, std::string, StopOptions, VmService::IfMatch);
 
 asio::awaitable<net::Response> act(const Vms& vms, net::Request request, PlainVerb verb) {
-    const auto wait = read_wait(request);
+    const auto wait = read_change(request);
     if (!wait) co_return to_problem(wait.error(), request.context);
     const auto match = read_if_match(request);
     if (!match) co_return to_problem(match.error(), request.context);
     if (const auto body = empty_body(request); !body) co_return to_problem(body.error(), request.context);
     const auto begun = co_await (vms.service.*verb)(request.context, request.params.at("vm"), *match);
-    const auto ending = ends_with(vms, begun, false);
-    co_return co_await accepted(vms.operations, begun, *wait, request.context, ending);
+    co_return co_await vms.answers.accepted(begun, *wait, request.context);
 }
 
 asio::awaitable<net::Response> act_with_options(const Vms& vms, net::Request request, StopVerb verb) {
-    const auto wait = read_wait(request);
+    const auto wait = read_change(request);
     if (!wait) co_return to_problem(wait.error(), request.context);
     const auto match = read_if_match(request);
     if (!match) co_return to_problem(match.error(), request.context);
     const auto options = read_stop(request);
     if (!options) co_return to_problem(options.error(), request.context);
     const auto begun = co_await (vms.service.*verb)(request.context, request.params.at("vm"), *options, *match);
-    const auto ending = ends_with(vms, begun, false);
-    co_return co_await accepted(vms.operations, begun, *wait, request.context, ending);
+    co_return co_await vms.answers.accepted(begun, *wait, request.context);
 }
 
 }  // namespace
 
-void add_vm_routes(net::Router& router, VmService& service, const VmIndex& index, OperationService& operations,
-                   const EventLog& events, const base::Clock& clock, VmDefaults defaults) {
-    const auto vms = std::make_shared<const Vms>(Vms{service, index, operations, events, clock, std::move(defaults)});
+void add_vm_routes(net::Router& router, VmService& service, const EventLog& events, const Answers& answers,
+                   VmDefaults defaults) {
+    const auto vms = std::make_shared<const Vms>(Vms{service, answers.vms, events, answers, std::move(defaults)});
     using net::Method;
     router.add(Method::get, "/v1/vms",
                [vms](net::Request r) -> asio::awaitable<net::Response> { co_return list(*vms, r); });

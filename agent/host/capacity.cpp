@@ -126,6 +126,21 @@ base::Result<void> Capacity::fits(const Demand& demand, std::string_view without
     return std::move(shortage).result();
 }
 
+json::object Capacity::needs(const Demand& demand, std::string_view without) const {
+    const auto r = resources(without);
+    json::object needed;
+    json::object free;
+    const auto add = [&](std::string_view what, auto amount, auto left) {
+        if (amount == 0) return;
+        needed[what] = amount;
+        free[what] = left;
+    };
+    add("vcpus", demand.vcpus, r.cpus.free);
+    add("memory_mib", demand.memory_mib, r.memory_mib.free);
+    add("disk_bytes", demand.disk_bytes, r.disk_bytes.free);
+    return {{"needed", std::move(needed)}, {"free", std::move(free)}};
+}
+
 base::Result<void> Capacity::fits_host(unsigned vcpus, std::uint64_t memory_mib) const {
     if (!known()) return base::fail(base::Errc::hypervisor_unavailable, "the host's resources are not known yet");
     Shortage shortage;

@@ -58,6 +58,8 @@ public:
     // all that is short).
     // hypervisor_unavailable while the host's size is not known.
     [[nodiscard]] base::Result<void> fits(const Demand& demand, std::string_view without = {}) const;
+    // What it takes and what is free now: {"needed": {...}, "free": {...}}, of the parts that it takes any of.
+    [[nodiscard]] boost::json::object needs(const Demand& demand, std::string_view without = {}) const;
     // Whether a VM of that size could ever run here, alone: insufficient_resources, likewise.
     [[nodiscard]] base::Result<void> fits_host(unsigned vcpus, std::uint64_t memory_mib) const;
     // Whether so much more may be written: insufficient_storage, likewise.

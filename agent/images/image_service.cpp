@@ -162,14 +162,14 @@ asio::awaitable<base::Result<OperationService::Ptr>> ImageService::add(base::Con
     image.created_at = clock_.wall();
     if (images_.contains(image.name))
         co_return base::fail(base::Errc::already_exists, fmt::format("there is an image named {} already", image.name));
-    put(image);
-
     OperationRequest operation;
     operation.kind = "image.add";
     operation.target = {"image", "image:" + image.name, image.name};
     operation.context = context;
     operation.cancellable = true;
     operation.result_href = "/v1/images/" + image.name;
+    if (context.dry_run) co_return co_await preview_add(std::move(operation), *path);
+    put(image);
     storage::ImportRequest import_request{*path, request.format, request.checksum, image.name};
     auto begun = co_await operations_.begin(
         std::move(operation),
@@ -178,8 +178,22 @@ asio::awaitable<base::Result<OperationService::Ptr>> ImageService::add(base::Con
     co_return begun;
 }
 
+asio::awaitable<base::Result<OperationService::Ptr>> ImageService::preview_add(OperationRequest operation,
+                                                                               std::string path) const {
+    const auto file = co_await files_.stat(path);
+    if (!file) co_return base::fail(file.error());
+    if (!file->has_value() || !(*file)->regular)
+        co_return base::fail(base::Errc::not_found, "no regular file at " + path);
+    operation.would = {fmt::format("copy {} into the cache", path), "check the copy",
+                       fmt::format("name it {}", operation.target.name)};
+    operation.needs = {{"needed", boost::json::object{{"disk_bytes", (*file)->allocated}}}};
+    co_return operations_.preview(std::move(operation));
+}
+
 asio::awaitable<Outcome> ImageService::import(OperationControl& control, Image image, storage::ImportRequest request) {
-    control.phase("copying");
+    Outcome outcome;
+    outcome.result = co_await control.begin_step("copying");
+    if (!outcome.result) co_return undone(std::move(outcome), image.name);
     auto blob = std::make_shared<storage::Blob>();
     // Named before it is awaited: the closure must outlive the import.
     const auto report = [&control, phase = std::string{"copying"}](const storage::ImportProgress& p) mutable {
@@ -196,14 +210,9 @@ asio::awaitable<Outcome> ImageService::import(OperationControl& control, Image i
     };
     if (room) request.room = [this, name = image.name](std::uint64_t bytes) { return room(name, bytes); };
     request.announce = [this, name = image.name](storage::Blob made) { return announce(name, std::move(made)); };
-    Outcome outcome;
     outcome.result = co_await control.cancellable(fetch(*this, request, report, blob));
     if (room_used) co_await room_used(image.name);
-    if (!outcome.result) {
-        outcome.changes.emplace_back(storage::EraseImage{image.name});
-        outcome.applied = [this, name = image.name] { erase(name); };
-        co_return outcome;
-    }
+    if (!outcome.result) co_return undone(std::move(outcome), image.name);
     control.no_more_cancel();
     image.digest = blob->digest;
     image.format = blob->format;
@@ -214,6 +223,13 @@ asio::awaitable<Outcome> ImageService::import(OperationControl& control, Image i
     outcome.changes.emplace_back(storage::ImageRow{image.name, to_document(image)});
     outcome.applied = [this, image] { put(image); };
     co_return outcome;
+}
+
+// An import that failed leaves nothing behind, so its name goes with its end.
+Outcome ImageService::undone(Outcome outcome, const std::string& name) {
+    outcome.changes.emplace_back(storage::EraseImage{name});
+    outcome.applied = [this, name] { erase(name); };
+    return outcome;
 }
 
 // Its record comes before it: after a crash the record tells which blob nobody else has, and with a second name the
@@ -267,13 +283,18 @@ asio::awaitable<base::Result<OperationService::Ptr>> ImageService::remove(base::
     operation.kind = "image.delete";
     operation.target = {"image", "image:" + image.name, image.name};
     operation.context = std::move(context);
+    if (operation.context.dry_run) {
+        operation.would = {fmt::format("take the name {} away", image.name)};
+        if (last_name_of_blob(image)) operation.would.emplace_back("delete its blob");
+        co_return operations_.preview(std::move(operation));
+    }
     auto begun = co_await operations_.begin(std::move(operation),
                                             [this, image](OperationControl& control) { return drop(control, image); });
     co_return begun;
 }
 
 asio::awaitable<Outcome> ImageService::drop(OperationControl& control, Image image) {
-    control.phase("delete");
+    (void)co_await control.begin_step("delete");
     Outcome outcome;
     outcome.result = removable(image);  // once more: a VM may have been made of it meanwhile
     if (!outcome.result) co_return outcome;

@@ -67,7 +67,10 @@ public:
 private:
     void put(Image image);
     void erase(const std::string& name);
+    boost::asio::awaitable<base::Result<OperationService::Ptr>> preview_add(OperationRequest operation,
+                                                                            std::string path) const;
     boost::asio::awaitable<Outcome> import(OperationControl& control, Image image, storage::ImportRequest request);
+    [[nodiscard]] Outcome undone(Outcome outcome, const std::string& name);
     boost::asio::awaitable<base::Result<void>> announce(std::string name, storage::Blob blob);
     boost::asio::awaitable<Outcome> drop(OperationControl& control, Image image);
     boost::asio::awaitable<Outcome> finish_drop(OperationControl& control, std::string name);

@@ -53,6 +53,11 @@ std::string to_document(const Operation& op) {
         {"finished", optional_time(op.finished_at)},
         {"plan", op.plan},
     };
+    json::array steps;
+    for (const auto& step : op.steps) steps.push_back(json::object{{"name", step.name}, {"done", step.done}});
+    doc["steps"] = std::move(steps);
+    if (op.cancel_requested) doc["cancel_requested"] = true;
+    if (op.undoing) doc["undoing"] = base::to_json(*op.undoing);
     if (op.error) doc["error"] = base::to_json(*op.error);
     return json::serialize(doc);
 }
@@ -83,6 +88,13 @@ base::Result<Operation> operation_from_document(std::string_view document) {
     op.finished_at = time(o, "finished");
     if (const auto* error = o.if_contains("error"); error != nullptr && error->is_object())
         op.error = base::error_from_json(error->get_object());
+    op.cancel_requested = flag(o, "cancel_requested");
+    if (const auto* undoing = o.if_contains("undoing"); undoing != nullptr && undoing->is_object())
+        op.undoing = base::error_from_json(undoing->get_object());
+    if (const auto* steps = o.if_contains("steps"); steps != nullptr && steps->is_array())
+        for (const auto& step : steps->get_array())
+            if (step.is_object())
+                op.steps.push_back({text(step.get_object(), "name"), flag(step.get_object(), "done")});
     if (const auto* plan = o.if_contains("plan"); plan != nullptr && plan->is_object()) op.plan = plan->get_object();
     return op;
 }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace ghost::agent {
 
@@ -33,6 +34,18 @@ struct OperationTarget {
     std::string name;
 };
 
+// What a dry run found: the request would be accepted.
+struct Preview {
+    std::vector<std::string> would;
+    boost::json::object needs;
+};
+
+// How far a step of an operation got, as the journal tells: its intent before it begins, its end with the next one's.
+struct StepRecord {
+    std::string name;
+    bool done = false;
+};
+
 struct Operation {
     std::string id;
     std::string kind;  // "vm.create", "image.add", ...
@@ -50,7 +63,11 @@ struct Operation {
     base::Wall created_at;
     std::optional<base::Wall> started_at;
     std::optional<base::Wall> finished_at;
-    boost::json::object plan;  // what recovery after a crash needs to resume or undo; not shown
+    std::vector<StepRecord> steps;       // begun so far; not shown
+    bool cancel_requested = false;       // not shown
+    std::optional<base::Error> undoing;  // what it failed with, while what it did is taken back; not shown
+    std::optional<Preview> preview;      // of a dry run: this operation never was
+    boost::json::object plan;            // what recovery after a crash needs to resume or undo; not shown
 };
 
 // As it is journalled, and back. A damaged document is io_error.

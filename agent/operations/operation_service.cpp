@@ -1,13 +1,11 @@
 #include "agent/operations/operation_service.hpp"
 
+#include "agent/operations/live_operation.hpp"
+#include "base/fail_point.hpp"
 #include "base/ids.hpp"
 #include "base/shielded.hpp"
 
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/bind_cancellation_slot.hpp>
-#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/this_coro.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/json/array.hpp>
 #include <fmt/format.h>
 
@@ -18,94 +16,29 @@
 namespace ghost::agent {
 namespace asio = boost::asio;
 
-namespace {
-
-constexpr std::chrono::seconds commit_retry_first{1};
-constexpr std::chrono::seconds commit_retry_last{30};
-
-}  // namespace
+namespace {}  // namespace
 
 base::Error interrupted() { return {base::Errc::interrupted, "the agent is stopping"}; }
 
-struct OperationService::Live final : OperationControl, std::enable_shared_from_this<Live> {
-    Live(OperationService& service, std::shared_ptr<Operation> op)
-        : owner(service), operation_(std::move(op)), ended(service.executor_) {}
-
-    void phase(std::string name) override {
-        operation_->progress = {};
-        operation_->progress.phase = std::move(name);
-        operation_->stalled = false;
-        owner.changed(*operation_);
-    }
-
-    void progress(std::uint64_t done, std::uint64_t total, std::string_view unit) override {
-        auto& p = operation_->progress;
-        const auto now = owner.clock_.now();
-        if (p.unit != unit || done < p.done) rate_from = {now, done};
-        p.done = done;
-        p.total = total;
-        p.unit = unit;
-        const auto seconds = std::chrono::duration<double>(now - rate_from.first).count();
-        p.rate = seconds > 0.2 ? static_cast<double>(done - rate_from.second) / seconds : 0;
-        owner.changed(*operation_);
-    }
-
-    std::function<void()> stalled() override {
-        return [weak = weak_from_this()] {
-            const auto self = weak.lock();
-            if (!self || is_terminal(self->operation_->state)) return;
-            self->operation_->stalled = true;
-            self->owner.changed(*self->operation_);
-        };
-    }
-
-    bool cancel_requested() const override { return cancelled; }
-    bool stopping() const override { return owner.stopping_; }
-    const Operation& operation() const override { return *operation_; }
-
-    void no_more_cancel() override {
-        operation_->cancellable = false;
-        owner.changed(*operation_);
-    }
-
-    asio::awaitable<base::Result<void>> cancellable(asio::awaitable<base::Result<void>> step) override {
-        if (cancelled || owner.stopping_) co_return base::fail(base::Errc::cancelled, "cancelled on request");
-        const auto executor = co_await asio::this_coro::executor;
-        auto [error, result] = co_await asio::co_spawn(
-            executor, std::move(step),
-            asio::bind_cancellation_slot(stop_step.slot(), asio::as_tuple(asio::use_awaitable)));
-        // A step that was torn down ends with an exception of Asio's or whatever its calls made of it; that is no fault
-        // of the step's.
-        const bool failed = error || !result;
-        if (failed && cancelled) co_return base::fail(base::Errc::cancelled, "cancelled on request");
-        if (failed && owner.stopping_) co_return base::fail(interrupted());
-        if (error) std::rethrow_exception(error);
-        co_return std::move(result);
-    }
-
-    OperationService& owner;
-    std::shared_ptr<Operation> operation_;
-    bool cancelled = false;
-    asio::cancellation_signal stop_step;
-    base::Notifier ended;
-    std::pair<base::Instant, std::uint64_t> rate_from{};
-};
-
 OperationService::OperationService(asio::any_io_executor executor, base::Clock& clock, base::Random& random,
-                                   storage::StateStore& store, base::Log& log)
+                                   storage::StateStore& store, base::Log& log, OperationLimits limits)
     : executor_(std::move(executor)),
       clock_(clock),
       random_(random),
       store_(store),
       log_(log),
-      tasks_(executor_, log) {}
+      limits_(std::move(limits)),
+      tasks_(executor_, log),
+      keys_(clock) {}
 
 storage::OperationRow to_row(const Operation& op) {
     return {op.id, std::string{name_of(op.state)}, base::to_unix_ms(op.created_at),
             op.finished_at ? std::optional{base::to_unix_ms(*op.finished_at)} : std::nullopt, to_document(op)};
 }
 
-std::vector<Operation> OperationService::restore(const std::vector<storage::OperationRow>& rows) {
+std::vector<Operation> OperationService::restore(const std::vector<storage::OperationRow>& rows,
+                                                 const std::vector<storage::KeyRow>& keys) {
+    keys_.restore(keys);
     std::vector<Operation> unfinished;
     for (const auto& row : rows) {
         auto op = operation_from_document(row.document);
@@ -123,43 +56,65 @@ std::vector<Operation> OperationService::restore(const std::vector<storage::Oper
     return unfinished;
 }
 
-asio::awaitable<base::Result<OperationService::Ptr>> OperationService::begin(OperationRequest request, Work work) {
-    const auto target = request.target.id;
-    if (closed_) co_return base::fail(base::Errc::draining, "the agent is stopping");
+base::Result<void> OperationService::acceptable(const OperationRequest& request) const {
+    if (closed_) return base::fail(base::Errc::draining, "the agent is stopping");
     if (live_.size() >= max_unfinished)
-        co_return base::fail(base::Errc::overloaded, fmt::format("{} operations are under way already", live_.size()));
-    auto op = std::make_shared<Operation>();
-    op->id = base::make_uuid(clock_, random_);
-    if (request.exclusive) {
-        if (const auto it = locked_.find(target); it != locked_.end()) {
-            base::Error busy{base::Errc::operation_in_progress, "another operation on it is under way"};
-            busy.facts["operation"] = "/v1/operations/" + it->second;
-            co_return base::fail(std::move(busy));
-        }
-        locked_.emplace(target, op->id);
-    }
+        return base::fail(base::Errc::overloaded, fmt::format("{} operations are under way already", live_.size()));
+    if (!request.exclusive) return {};
+    const auto it = locked_.find(request.target.id);
+    if (it == locked_.end()) return {};
+    base::Error busy{base::Errc::operation_in_progress, "another operation on it is under way"};
+    busy.facts["operation"] = "/v1/operations/" + it->second;
+    return base::fail(std::move(busy));
+}
 
+namespace {
+
+std::shared_ptr<Operation> make_operation(std::string id, OperationRequest& request, base::Wall now) {
+    auto op = std::make_shared<Operation>();
+    op->id = std::move(id);
     op->kind = std::move(request.kind);
     op->target = std::move(request.target);
-    op->state = OperationState::running;
     op->cancellable = request.cancellable;
     op->exclusive = request.exclusive;
     op->result_href = std::move(request.result_href);
     op->request_id = request.context.request_id;
     op->traceparent = request.context.traceparent;
     op->requested_by = request.context.who.text();
-    op->created_at = clock_.wall();
-    op->started_at = op->created_at;
+    op->created_at = now;
     op->plan = std::move(request.plan);
+    return op;
+}
+
+}  // namespace
+
+base::Result<OperationService::Ptr> OperationService::preview(OperationRequest request) const {
+    if (auto may = acceptable(request); !may) return base::fail(std::move(may).error());
+    auto would = Preview{std::move(request.would), std::move(request.needs)};
+    auto op = make_operation({}, request, clock_.wall());
+    op->preview = std::move(would);
+    return op;
+}
+
+asio::awaitable<base::Result<OperationService::Ptr>> OperationService::begin(OperationRequest request, Work work) {
+    assert(!request.context.dry_run && "a dry run is previewed");
+    if (auto may = acceptable(request); !may) co_return base::fail(std::move(may).error());
+    const auto op = make_operation(base::make_uuid(clock_, random_), request, clock_.wall());
+    if (op->exclusive) locked_.emplace(op->target.id, op->id);
 
     auto changes = std::move(request.accept_with);
     changes.emplace_back(to_row(*op));
+    const auto& key = request.context.idempotency;
+    if (!key.key.empty()) changes.emplace_back(keys_.row(key, op->id));
+    base::fail_point(op->kind + ".accept.before");
     // A client that goes away now must not leave a journalled operation that nobody runs.
     const auto journalled = co_await base::shielded(store_.commit(std::move(changes)));
     if (!journalled) {
-        if (request.exclusive) locked_.erase(target);
+        if (op->exclusive) locked_.erase(op->target.id);
         co_return base::fail(journalled.error());
     }
+    base::fail_point(op->kind + ".accept.after");
+    if (!key.key.empty()) keys_.put(keys_.row(key, op->id));
     all_.emplace(op->id, op);
     log_.info("operation accepted", {{"operation", op->id},
                                      {"kind", op->kind},
@@ -171,78 +126,30 @@ asio::awaitable<base::Result<OperationService::Ptr>> OperationService::begin(Ope
     co_return op;
 }
 
+base::Result<OperationService::Ptr> OperationService::begun_with(const base::IdempotencyKey& key) const {
+    const auto id = keys_.find(key);
+    if (!id) return base::fail(id.error());
+    if (!*id) return nullptr;
+    auto op = find(**id);
+    // What the agent's own end took back was no answer to the request.
+    if (op && op->error && op->error->code == base::Errc::interrupted) return nullptr;
+    return op;
+}
+
+asio::awaitable<base::Result<void>> OperationService::remember(base::IdempotencyKey key, std::string id) {
+    if (key.key.empty()) co_return base::Result<void>{};
+    const auto row = keys_.row(key, id);
+    storage::Changes changes;
+    changes.emplace_back(row);
+    auto done = co_await base::shielded(store_.commit(std::move(changes)));
+    if (done) keys_.put(row);
+    co_return done;
+}
+
 void OperationService::resume(const std::string& id, Work work) {
     const auto it = all_.find(id);
     assert(it != all_.end() && "restore() returned it");
-    it->second->cancellable = false;
     start(it->second, std::move(work));
-}
-
-void OperationService::start(const std::shared_ptr<Operation>& operation, Work work) {
-    auto live = std::make_shared<Live>(*this, operation);
-    live_.emplace(operation->id, live);
-    changed(*operation);
-    tasks_.spawn(operation->kind + " " + operation->id, run(live, std::move(work)));
-}
-
-asio::awaitable<void> OperationService::run(std::shared_ptr<Live> live, Work work) {
-    co_await asio::this_coro::throw_if_cancelled(false);
-    auto& op = *live->operation_;
-    Outcome outcome;
-    try {
-        outcome = co_await work(*live);
-    } catch (const std::exception& e) {
-        log_.error("operation ended by an exception", {{"operation", op.id}, {"error", e.what()}});
-        outcome.result = base::fail(base::Errc::internal, "an internal fault ended the operation");
-    }
-    // Interrupted by our own end: the row still says running, and the next start resumes or undoes it.
-    const bool interrupted = stopping_ && !outcome.result &&
-                             (outcome.result.error().code == base::Errc::interrupted ||
-                              outcome.result.error().code == base::Errc::cancelled);
-    if (!interrupted) {
-        auto ended = op;
-        ended.stalled = false;
-        ended.cancellable = false;
-        ended.finished_at = clock_.wall();
-        if (outcome.result) {
-            ended.state = OperationState::succeeded;
-        } else {
-            ended.state = live->cancelled && outcome.result.error().code == base::Errc::cancelled
-                              ? OperationState::cancelled
-                              : OperationState::failed;
-            ended.error = outcome.result.error();
-            ended.result_href.clear();
-        }
-        outcome.changes.emplace_back(to_row(ended));
-        if (co_await commit_end(*live, std::move(outcome.changes))) {
-            op = std::move(ended);
-            if (outcome.applied) outcome.applied();
-            base::Fields fields{
-                {"operation", op.id}, {"kind", op.kind}, {"target", op.target.name}, {"state", name_of(op.state)}};
-            fields.emplace_back("traceparent", op.traceparent);
-            if (op.error) fields.emplace_back("error", op.error->detail);
-            log_.info("operation ended", std::move(fields));
-        }
-    }
-    if (op.exclusive) locked_.erase(op.target.id);
-    live_.erase(op.id);
-    changed(op);
-    live->ended.notify();
-    if (all_.size() > max_history + max_unfinished) forget_old(0);
-}
-
-// An end that isn't on disk hasn't happened: keep trying while the agent lives. False: the agent stops first.
-asio::awaitable<bool> OperationService::commit_end(Live& live, storage::Changes changes) {
-    base::Duration pause = commit_retry_first;
-    for (;;) {
-        const auto done = co_await base::shielded(store_.commit(changes));
-        if (done) co_return true;
-        log_.error("an operation's end can't be journalled; trying again",
-                   {{"operation", live.operation_->id}, {"error", done.error().detail}});
-        if (stopping_) co_return false;
-        co_await clock_.sleep_for(pause);
-        pause = std::min<base::Duration>(pause * 2, commit_retry_last);
-    }
 }
 
 void OperationService::changed(const Operation& operation) {
@@ -287,7 +194,7 @@ asio::awaitable<OperationService::Ptr> OperationService::wait(std::string id, ba
     co_return op;
 }
 
-base::Result<OperationService::Ptr> OperationService::cancel(const std::string& id) {
+base::Result<OperationService::Ptr> OperationService::cancellable(const std::string& id) const {
     auto op = find(id);
     if (!op) return base::fail(base::Errc::not_found, "no operation " + id);
     const auto it = live_.find(id);
@@ -299,8 +206,12 @@ base::Result<OperationService::Ptr> OperationService::cancel(const std::string& 
         refused.facts["allowed"] = boost::json::array{};
         return base::fail(std::move(refused));
     }
-    it->second->cancelled = true;
-    it->second->stop_step.emit(asio::cancellation_type::terminal);
+    return op;
+}
+
+base::Result<OperationService::Ptr> OperationService::cancel(const std::string& id) {
+    auto op = cancellable(id);
+    if (op) live_.at(id)->cancel();
     return op;
 }
 
@@ -325,6 +236,7 @@ asio::awaitable<void> OperationService::prune_forever() {
         forget_old(before);
         storage::Changes prune;
         prune.emplace_back(storage::PruneOperations{before, max_history});
+        prune.emplace_back(keys_.prune());
         if (const auto done = co_await store_.commit(std::move(prune)); !done)
             log_.warn("old operations can't be deleted", {{"error", done.error().detail}});
     } while (co_await clock_.sleep_for(std::chrono::hours{1}));

@@ -3,6 +3,7 @@
 // lets callers wait, and commits the outcome together with what it changed.
 #pragma once
 
+#include "agent/operations/idempotency.hpp"
 #include "agent/operations/operation.hpp"
 #include "base/clock.hpp"
 #include "base/log.hpp"
@@ -30,8 +31,18 @@ namespace ghost::agent {
 class OperationControl {
 public:
     virtual ~OperationControl() = default;
+    // Journals that the step before is done and this one begins; also the phase that is shown. Awaited before the
+    // step's first side effect. Errors: those of the store; the step is not begun then.
+    [[nodiscard]] virtual boost::asio::awaitable<base::Result<void>> begin_step(std::string name) = 0;
+    // Of an operation that a crash cut off and that is gone on with: how far `name` had got; null: it wasn't begun.
+    [[nodiscard]] virtual const StepRecord* step_before(std::string_view name) const = 0;
+    // Journals that what was done is taken back from here on, and why.
+    [[nodiscard]] virtual boost::asio::awaitable<void> begin_undo(base::Error why) = 0;
+    // What is shown, within a step.
     virtual void phase(std::string name) = 0;
     virtual void progress(std::uint64_t done, std::uint64_t total, std::string_view unit) = 0;
+    // From here to the next phase it waits for a guest: it doesn't count among those that run.
+    virtual void let_others_pass() = 0;
     // For virt::Hypervisor calls: marks the operation stalled until the next phase() or its end.
     [[nodiscard]] virtual std::function<void()> stalled() = 0;
     [[nodiscard]] virtual bool cancel_requested() const = 0;
@@ -63,6 +74,15 @@ struct OperationRequest {
     std::string result_href;  // shown when it succeeds
     boost::json::object plan;
     storage::Changes accept_with;  // rows committed together with the operation's own
+    // For a dry run: what it comes to, in sentences, and what it takes.
+    std::vector<std::string> would = {};
+    boost::json::object needs = {};
+};
+
+// How many run at a time; the others wait as `pending`, in the order they came.
+struct OperationLimits {
+    std::size_t running = 32;
+    std::map<std::string, std::size_t, std::less<>> of_kind = {{"vm.create", 8}, {"image.add", 4}};
 };
 
 class OperationService {
@@ -70,17 +90,26 @@ public:
     using Ptr = std::shared_ptr<const Operation>;
 
     OperationService(boost::asio::any_io_executor executor, base::Clock& clock, base::Random& random,
-                     storage::StateStore& store, base::Log& log);
+                     storage::StateStore& store, base::Log& log, OperationLimits limits = {});
 
     // Fills the history from the database. Operations that were not finished are returned: the caller resumes each.
-    [[nodiscard]] std::vector<Operation> restore(const std::vector<storage::OperationRow>& rows);
+    [[nodiscard]] std::vector<Operation> restore(const std::vector<storage::OperationRow>& rows,
+                                                 const std::vector<storage::KeyRow>& keys);
 
-    // Journals the operation and starts `work`. Errors: operation_in_progress (facts: operation), draining,
-    // overloaded (too many at once), those of the store; then nothing has happened. The target is locked from the
-    // call on, before the first suspension.
+    // Of a dry run: an operation that carries a preview() and never was, or what begin() would refuse it with.
+    [[nodiscard]] base::Result<Ptr> preview(OperationRequest request) const;
+    // Journals the operation and starts `work`; with an idempotency key, that too. Errors: operation_in_progress
+    // (facts: operation), draining, overloaded (too many at once), those of the store; then nothing has happened. The
+    // target is locked from the call on, before the first suspension.
     [[nodiscard]] boost::asio::awaitable<base::Result<Ptr>> begin(OperationRequest request, Work work);
     // Goes on with one that restore() returned.
     void resume(const std::string& id, Work work);
+
+    // The operation that the request with this key began; nullptr: none, or one that a crash undid, so that it is to be
+    // begun again. Errors: idempotency_mismatch.
+    [[nodiscard]] base::Result<Ptr> begun_with(const base::IdempotencyKey& key) const;
+    // A key for what began no operation of its own (a cancel).
+    [[nodiscard]] boost::asio::awaitable<base::Result<void>> remember(base::IdempotencyKey key, std::string id);
 
     [[nodiscard]] Ptr find(const std::string& id) const;
     [[nodiscard]] Ptr running_on(const std::string& target_id) const;  // the exclusive one, or nullptr
@@ -93,7 +122,9 @@ public:
     // Waits until `id` is terminal or `limit` is over. Null when there is no such operation.
     [[nodiscard]] boost::asio::awaitable<Ptr> wait(std::string id, base::Duration limit);
 
-    // Errors: not_found, state_conflict (finished, or not cancellable any more).
+    // The operation, if it can be cancelled. Errors: not_found, state_conflict (finished, or not cancellable any more).
+    [[nodiscard]] base::Result<Ptr> cancellable(const std::string& id) const;
+    // Likewise, and cancels it.
     [[nodiscard]] base::Result<Ptr> cancel(const std::string& id);
 
     // No more begin(); whoever waits gets the operation as it stands.
@@ -114,11 +145,14 @@ public:
     static constexpr std::chrono::hours history{24 * 7};
 
 private:
-    struct Live;  // a running operation's control
+    class Live;  // a running operation's control
 
     boost::asio::awaitable<void> run(std::shared_ptr<Live> live, Work work);
     boost::asio::awaitable<bool> commit_end(Live& live, storage::Changes changes);
     void start(const std::shared_ptr<Operation>& operation, Work work);
+    void admit();
+    boost::asio::awaitable<void> await_turn(Live& live);
+    [[nodiscard]] base::Result<void> acceptable(const OperationRequest& request) const;
     void changed(const Operation& operation);
     void forget_old(std::int64_t finished_before_ms);
 
@@ -127,7 +161,9 @@ private:
     base::Random& random_;
     storage::StateStore& store_;
     base::Log& log_;
+    OperationLimits limits_;
     base::TaskGroup tasks_;
+    IdempotencyKeys keys_;
     std::map<std::string, std::shared_ptr<Operation>> all_;  // by id: UUIDv7, hence by age
     std::map<std::string, std::shared_ptr<Live>> live_;      // by id
     std::map<std::string, std::string> locked_;              // target id -> operation id

@@ -51,44 +51,60 @@ asio::awaitable<boost::json::array> undo_all(OperationControl& control, base::Cl
     co_return left;
 }
 
+// True: nothing is left to do of it.
+asio::awaitable<bool> passed_over(OperationControl& control, base::Clock& clock, const Step& step) {
+    const auto* const before = control.step_before(step.name);
+    if (before == nullptr) co_return false;
+    if (before->done) co_return true;
+    if (step.is_done && co_await step.is_done()) co_return true;
+    if (step.undo) (void)co_await undo_one(clock, control, step);
+    co_return false;
+}
+
+asio::awaitable<base::Result<void>> run_one(OperationControl& control, base::Log& log, std::span<const Step> steps,
+                                            std::size_t at) {
+    const auto& step = steps[at];
+    try {
+        auto begun = co_await control.begin_step(step.name);
+        if (!begun) co_return begun;
+        control.progress(at, steps.size(), "steps");
+        co_return co_await control.cancellable(step.run());
+    } catch (const std::exception& e) {
+        log.error("a step ended by an exception",
+                  {{"operation", control.operation().id}, {"step", step.name}, {"error", e.what()}});
+    }
+    co_return base::fail(base::Errc::internal, "an internal fault in step " + step.name);
+}
+
 }  // namespace
 
 asio::awaitable<base::Result<void>> run_steps(OperationControl& control, base::Clock& clock, base::Log& log,
                                               std::vector<Step> steps) {
+    if (const auto why = control.operation().undoing)
+        co_return co_await undo_steps(control, clock, log, std::move(steps), *why);
     for (std::size_t i = 0; i < steps.size(); ++i) {
-        control.phase(steps[i].name);
-        control.progress(i, steps.size(), "steps");
-        base::Result<void> done;
-        try {
-            done = co_await control.cancellable(steps[i].run());
-        } catch (const std::exception& e) {
-            log.error("a step ended by an exception",
-                      {{"operation", control.operation().id}, {"step", steps[i].name}, {"error", e.what()}});
-            done = base::fail(base::Errc::internal, "an internal fault in step " + steps[i].name);
-        }
+        const bool passed = !control.cancel_requested() && co_await passed_over(control, clock, steps[i]);
+        if (passed) continue;
+        if (control.stopping()) co_return base::fail(interrupted());
+        const auto done = co_await run_one(control, log, steps, i);
         if (done) continue;
         if (control.stopping()) co_return base::fail(interrupted());
         auto failure = done.error();
-        control.phase("undo");
-        auto left = co_await undo_all(control, clock, log, std::span{steps}.first(i + 1));
-        if (control.stopping()) co_return base::fail(interrupted());
         failure.facts["step"] = steps[i].name;
-        if (!left.empty()) failure.facts["left_behind"] = std::move(left);
-        co_return base::fail(std::move(failure));
+        steps.resize(i + 1);
+        co_return co_await undo_steps(control, clock, log, std::move(steps), std::move(failure));
     }
     control.progress(steps.size(), steps.size(), "steps");
     co_return base::Result<void>{};
 }
 
 asio::awaitable<base::Result<void>> undo_steps(OperationControl& control, base::Clock& clock, base::Log& log,
-                                               const std::vector<Step>& steps) {
-    control.phase("undo");
+                                               std::vector<Step> steps, base::Error why) {
+    co_await control.begin_undo(why);
     auto left = co_await undo_all(control, clock, log, steps);
     if (control.stopping()) co_return base::fail(interrupted());
-    if (left.empty()) co_return base::Result<void>{};
-    base::Error error{base::Errc::io_error, "not everything could be undone"};
-    error.facts["left_behind"] = std::move(left);
-    co_return base::fail(std::move(error));
+    if (!left.empty()) why.facts["left_behind"] = std::move(left);
+    co_return base::fail(std::move(why));
 }
 
 }  // namespace ghost::agent

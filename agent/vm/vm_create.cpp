@@ -15,11 +15,24 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr std::chrono::minutes address_limit{10};
+constexpr std::string_view waits_for_address = "waits_for_address";  // in an operation's plan
 
 base::Error field_error(std::string pointer, std::string detail) {
     base::Error error{base::Errc::validation_failed, fmt::format("{}: {}", pointer, detail)};
     error.faults.push_back({std::move(pointer), std::move(detail)});
     return error;
+}
+
+std::vector<std::string> would_create(const Vm& vm) {
+    std::vector<std::string> would{
+        fmt::format("make a disk of {} GiB over the image {}", vm.spec.disk_gib, vm.spec.image)};
+    for (const auto& [name, disk] : vm.spec.disks)
+        would.push_back(fmt::format("make the disk {} of {} GiB", name, disk.size_gib));
+    would.emplace_back("make its cloud-init seed");
+    would.push_back(
+        fmt::format("define the domain {}: {} vCPUs, {} MiB of memory", vm.name, vm.spec.vcpus, vm.spec.memory_mib));
+    if (vm.spec.power_on) would.push_back("start " + vm.name);
+    return would;
 }
 
 std::uint64_t gib_up(std::uint64_t bytes) { return (bytes + (1ULL << 30) - 1) >> 30; }
@@ -78,17 +91,23 @@ VmService::Begun VmService::create(base::Context context, CreateVm request) {
     // Also a VM that is made switched off is to start some day.
     if (const auto fits = p_.capacity.fits_host(spec.vcpus, spec.memory_mib); !fits) co_return base::fail(fits.error());
 
-    // Name, room and image are taken from here on, before the first suspension.
     const auto id = planned->id;
-    p_.index.put(*planned);
-    if (spec.power_on) p_.index.claim(id);
-
     OperationRequest operation;
     operation.kind = "vm.create";
     operation.target = {"vm", id, request.name};
     operation.context = std::move(context);
     operation.cancellable = true;
     operation.result_href = "/v1/vms/" + id;
+    if (operation.context.dry_run) {
+        operation.would = would_create(*planned);
+        operation.needs = p_.capacity.needs(demand);
+        co_return p_.operations.preview(std::move(operation));
+    }
+
+    // Name, room and image are taken from here on, before the first suspension.
+    p_.index.put(*planned);
+    if (spec.power_on) p_.index.claim(id);
+    operation.plan[waits_for_address] = request.wait_for == WaitFor::address;
     operation.accept_with.emplace_back(new_row(id));
     auto begun = co_await p_.operations.begin(
         std::move(operation), [this, id, user_data = std::move(request.user_data), wait_for = request.wait_for](
@@ -136,15 +155,24 @@ asio::awaitable<void> VmService::settle_undone(Outcome& outcome, std::string id)
     co_await keep(outcome, id, Phase::error);
 }
 
-asio::awaitable<Outcome> VmService::undo_create(OperationControl& control, std::string id) {
-    Outcome outcome;
-    outcome.result = co_await undo_steps(control, p_.clock, p_.log, create_steps(control, id, {}, WaitFor::running));
-    if (control.stopping()) co_return outcome;
-    if (outcome.result)
-        outcome.result =
-            base::fail(base::Errc::interrupted, "the agent stopped while this was under way; it was undone");
-    co_await settle_undone(outcome, id);
-    co_return outcome;
+// A create that a crash cut off is gone on with where it was: it was accepted. Only what can't be any more is undone.
+asio::awaitable<Outcome> VmService::resume_create(OperationControl& control, std::string id) {
+    const auto* const waits = control.operation().plan.if_contains(waits_for_address);
+    const auto wait_for =
+        waits != nullptr && waits->is_bool() && waits->get_bool() ? WaitFor::address : WaitFor::running;
+    if (const auto* vm = p_.index.find(id); vm != nullptr && !control.operation().undoing) {
+        if (vm->spec.power_on) p_.index.claim(id);
+        const bool on = vm->spec.power_on;
+        const Demand demand{on ? vm->spec.vcpus : 0, on ? vm->spec.memory_mib : 0, 0};
+        if (const auto fits = p_.capacity.fits(demand, id); !fits) {
+            Outcome outcome;
+            outcome.result =
+                co_await undo_steps(control, p_.clock, p_.log, create_steps(control, id, {}, wait_for), fits.error());
+            if (!control.stopping()) co_await settle_undone(outcome, id);
+            co_return outcome;
+        }
+    }
+    co_return co_await run_create(control, id, {}, wait_for);
 }
 
 std::vector<Step> VmService::create_steps(OperationControl& control, std::string id, std::string user_data,
@@ -164,19 +192,23 @@ std::vector<Step> VmService::create_steps(OperationControl& control, std::string
                      },
                      {}});
     steps.push_back({"disk", [this, vm] { return make_disks(vm); }, [this, vm] { return remove_disks(vm); }});
-    steps.push_back({"seed",
-                     [this, vm, user_data = std::move(user_data)]() -> Done {
-                         auto image = co_await p_.files.make(
-                             [files = seed_files(vm, user_data)] { return storage::build_seed_image(files); });
-                         if (!image) co_return base::fail(image.error());
-                         co_return co_await p_.files.write(vm.plan.seed, std::move(*image), 0600);
-                     },
-                     [this, vm] { return p_.files.remove(vm.plan.seed); }});
+    steps.push_back({"seed", [this, vm, user_data = std::move(user_data)] { return write_seed(vm, user_data); },
+                     [this, vm] { return p_.files.remove(vm.plan.seed); },
+                     // It is written whole or not at all, and what went into it isn't kept elsewhere.
+                     [this, vm]() -> asio::awaitable<bool> {
+                         const auto file = co_await p_.files.stat(vm.plan.seed);
+                         co_return file && file->has_value();
+                     }});
     steps.push_back({"define", [this, vm, &control] { return define(vm, control.stalled()); },
                      [this, vm, &control]() -> Done {
                          auto gone = co_await p_.hypervisor.undefine(vm.id, control.stalled());
                          if (gone) gone = co_await remove_console(vm);
                          co_return gone;
+                     },
+                     [this, vm]() -> asio::awaitable<bool> {
+                         co_await p_.observer.refresh(vm.id);
+                         const auto* now = p_.index.find(vm.id);
+                         co_return now != nullptr && now->observed.present;
                      }});
     if (vm.spec.power_on) {
         steps.push_back({"start",
@@ -194,11 +226,31 @@ std::vector<Step> VmService::create_steps(OperationControl& control, std::string
                              auto off = co_await p_.hypervisor.power_off(vm.id, control.stalled());
                              if (!off && off.error().code == base::Errc::not_found) off = {};
                              co_return off;
+                         },
+                         [this, vm]() -> asio::awaitable<bool> {
+                             co_await p_.observer.refresh(vm.id);
+                             const auto* now = p_.index.find(vm.id);
+                             co_return now != nullptr&& is_running(*now);
                          }});
         if (wait_for == WaitFor::address)
-            steps.push_back({"address", [this, vm] { return wait_for_address(vm.id); }, {}});
+            steps.push_back({"address",
+                             [this, vm, &control] {
+                                 control.let_others_pass();
+                                 return wait_for_address(vm.id);
+                             },
+                             {}});
     }
     return steps;
+}
+
+VmService::Done VmService::write_seed(Vm vm, std::string user_data) {
+    if (user_data.empty() && !vm.spec.cloud_init.user_data_sha256.empty())
+        co_return base::fail(base::Errc::interrupted,
+                             "the agent stopped before the VM's user_data was used, and it isn't kept: ask again");
+    auto image =
+        co_await p_.files.make([files = seed_files(vm, user_data)] { return storage::build_seed_image(files); });
+    if (!image) co_return base::fail(image.error());
+    co_return co_await p_.files.write(vm.plan.seed, std::move(*image), 0600);
 }
 
 VmService::Done VmService::make_disks(Vm vm) {

@@ -13,6 +13,15 @@ namespace {
 
 constexpr std::string_view was_ready = "was_ready";  // in an operation's plan: nothing was wrong with the VM before
 
+std::vector<std::string> would_remove(const Vm& vm) {
+    std::vector<std::string> would;
+    if (is_running(vm)) would.push_back(fmt::format("power {} off", vm.name));
+    would.push_back(fmt::format("undefine the domain {}", vm.name));
+    would.push_back("delete " + vm.plan.root_disk);
+    for (const auto& [name, path] : vm.plan.disks) would.push_back("delete " + path);
+    return would;
+}
+
 }  // namespace
 
 VmService::Begun VmService::remove(base::Context context, std::string id, IfMatch match) {
@@ -27,6 +36,10 @@ VmService::Begun VmService::remove(base::Context context, std::string id, IfMatc
     operation.kind = "vm.delete";
     operation.target = {"vm", vm_id, vm.name};
     operation.context = std::move(context);
+    if (operation.context.dry_run) {
+        operation.would = would_remove(vm);
+        co_return p_.operations.preview(std::move(operation));
+    }
     const bool free = !p_.operations.busy(vm_id);
     const auto phase_before = vm.phase;
     operation.plan[was_ready] = phase_before == Phase::ready;
@@ -50,17 +63,17 @@ asio::awaitable<Outcome> VmService::run_remove(OperationControl& control, std::s
         if (!done && outcome.result) outcome.result = std::move(done);
         return outcome.result.has_value() && !control.stopping();
     };
-    control.phase("power_off");
+    (void)co_await control.begin_step("power_off");
     auto off = co_await p_.hypervisor.power_off(id, control.stalled());
     if (!off && off.error().code == base::Errc::not_found) off = {};
     bool going_on = step(std::move(off));
     if (going_on) {
-        control.phase("undefine");
+        (void)co_await control.begin_step("undefine");
         going_on = step(co_await p_.hypervisor.undefine(id, control.stalled()));
     }
     const bool whole = !going_on;  // its files are all there
     if (going_on) {
-        control.phase("disks");
+        (void)co_await control.begin_step("disks");
         going_on = step(co_await remove_files(vm));
     }
     if (control.stopping() && !going_on) {

@@ -99,7 +99,7 @@ void read_cloud_init(JsonReader& reader, CreateVm& create) {
         out.ssh_authorized_keys = std::move(*keys);
     }
     if (auto data = reader.string("user_data", max_user_data)) {
-        out.user_data_sha256 = sha256_hex(*data);
+        if (!data->empty()) out.user_data_sha256 = sha256_hex(*data);
         create.user_data = std::move(*data);
     }
     reader.finish();

@@ -39,6 +39,8 @@ VmService::Begun VmService::start(base::Context context, std::string id, IfMatch
         if (const auto fits = fits_to_start(**vm); !fits) co_return base::fail(fits.error());
     }
     Verb verb{.kind = "vm.start"};
+    verb.would = {"start " + (*vm)->name};
+    verb.needs = p_.capacity.needs({(*vm)->spec.vcpus, (*vm)->spec.memory_mib, 0}, (*vm)->id);
     verb.edit = [](Vm& v) { want_power(v, true); };
     verb.rollback = [was = (*vm)->spec.power_on](Vm& v) { want_again(v, true, was); };
     verb.claim = true;
@@ -53,6 +55,9 @@ VmService::Begun VmService::stop(base::Context context, std::string id, StopOpti
     if (!is_running(**vm) && !(options.force && p_.operations.busy((*vm)->id)) && !p_.operations.busy((*vm)->id))
         co_return base::fail(power_conflict(**vm, "stop"));
     Verb verb{.kind = "vm.stop", .exclusive = !options.force, .cancellable = !options.force};
+    verb.would = {options.force ? fmt::format("power {} off", (*vm)->name)
+                                : fmt::format("ask {} to shut down, and power it off after {} s", (*vm)->name,
+                                              options.timeout.count())};
     verb.edit = [](Vm& v) { want_power(v, false); };
     verb.rollback = [was = (*vm)->spec.power_on](Vm& v) { want_again(v, false, was); };
     co_return co_await begin(std::move(context), **vm, std::move(verb),
@@ -67,6 +72,8 @@ VmService::Begun VmService::restart(base::Context context, std::string id, StopO
     if (!is_running(**vm) && !p_.operations.busy((*vm)->id)) co_return base::fail(power_conflict(**vm, "restart"));
     if (const auto fits = fits_to_start(**vm); !fits) co_return base::fail(fits.error());
     Verb verb{.kind = "vm.restart"};
+    verb.would = {fmt::format("stop {}", (*vm)->name), fmt::format("start {}", (*vm)->name)};
+    verb.needs = p_.capacity.needs({(*vm)->spec.vcpus, (*vm)->spec.memory_mib, 0}, (*vm)->id);
     verb.edit = [](Vm& v) { want_power(v, true); };
     verb.claim = true;
     co_return co_await begin(std::move(context), **vm, std::move(verb),
@@ -79,7 +86,7 @@ VmService::Begun VmService::restart(base::Context context, std::string id, StopO
 }
 
 VmService::Done VmService::power_on(OperationControl& control, std::string id) {
-    control.phase("prepare");
+    (void)co_await control.begin_step("prepare");
     const auto* vm = p_.index.find(id);
     if (vm == nullptr) co_return base::fail(base::Errc::not_found, "the VM is gone");
     if (auto networks = co_await ensure_networks(*vm); !networks) co_return networks;
@@ -90,7 +97,7 @@ VmService::Done VmService::power_on(OperationControl& control, std::string id) {
     vm = p_.index.find(id);
     if (vm == nullptr || !vm->spec.power_on)
         co_return base::fail(base::Errc::state_conflict, "the VM was stopped by force meanwhile");
-    control.phase("start");
+    (void)co_await control.begin_step("start");
     if (auto started = co_await p_.hypervisor.start(id, control.stalled()); !started) co_return started;
     if (!co_await await_power(id, [](const Vm& v) { return is_running(v); }, settle_limit) && !control.stopping())
         co_return base::fail(base::Errc::hypervisor_error, "the domain was started and isn't running");
@@ -116,7 +123,8 @@ VmService::Done VmService::apply_growth(std::string id) {
 
 VmService::Done VmService::power_off(OperationControl& control, std::string id, StopOptions options) {
     if (!options.force) {
-        control.phase("shutdown");
+        (void)co_await control.begin_step("shutdown");
+        control.let_others_pass();
         const auto* vm = p_.index.find(id);
         // A paused guest can't hear anybody.
         if (vm != nullptr && vm->observed.power == Power::running) {
@@ -127,7 +135,7 @@ VmService::Done VmService::power_off(OperationControl& control, std::string id, 
         }
         control.no_more_cancel();
     }
-    control.phase("power_off");
+    (void)co_await control.begin_step("power_off");
     if (auto off = co_await p_.hypervisor.power_off(id, control.stalled()); !off) co_return off;
     if (!co_await await_power(id, is_off, settle_limit)) co_await p_.observer.refresh(id);
     co_return base::Result<void>{};
@@ -166,10 +174,11 @@ VmService::Begun VmService::reset(base::Context context, std::string id, IfMatch
     const auto vm = changeable(id, match);
     if (!vm) co_return base::fail(vm.error());
     if (!is_running(**vm) && !p_.operations.busy((*vm)->id)) co_return base::fail(power_conflict(**vm, "reset"));
-    co_return co_await begin(std::move(context), **vm, {.kind = "vm.reset"},
-                             [this, vm_id = (*vm)->id](OperationControl& control) {
-                                 control.phase("reset");
-                                 return p_.hypervisor.reset(vm_id, control.stalled());
+    co_return co_await begin(std::move(context), **vm,
+                             {.kind = "vm.reset", .would = {fmt::format("reset {}", (*vm)->name)}},
+                             [this, vm_id = (*vm)->id](OperationControl& control) -> Done {
+                                 (void)co_await control.begin_step("reset");
+                                 co_return co_await p_.hypervisor.reset(vm_id, control.stalled());
                              });
 }
 
@@ -178,10 +187,11 @@ VmService::Begun VmService::pause(base::Context context, std::string id, IfMatch
     if (!vm) co_return base::fail(vm.error());
     if ((*vm)->observed.power != Power::running && !p_.operations.busy((*vm)->id))
         co_return base::fail(power_conflict(**vm, "pause"));
-    co_return co_await begin(std::move(context), **vm, {.kind = "vm.pause"},
-                             [this, vm_id = (*vm)->id](OperationControl& control) {
-                                 control.phase("pause");
-                                 return p_.hypervisor.pause(vm_id, control.stalled());
+    co_return co_await begin(std::move(context), **vm,
+                             {.kind = "vm.pause", .would = {fmt::format("pause {}", (*vm)->name)}},
+                             [this, vm_id = (*vm)->id](OperationControl& control) -> Done {
+                                 (void)co_await control.begin_step("pause");
+                                 co_return co_await p_.hypervisor.pause(vm_id, control.stalled());
                              });
 }
 
@@ -190,10 +200,11 @@ VmService::Begun VmService::resume(base::Context context, std::string id, IfMatc
     if (!vm) co_return base::fail(vm.error());
     if ((*vm)->observed.power != Power::paused && !p_.operations.busy((*vm)->id))
         co_return base::fail(power_conflict(**vm, "resume"));
-    co_return co_await begin(std::move(context), **vm, {.kind = "vm.resume"},
-                             [this, vm_id = (*vm)->id](OperationControl& control) {
-                                 control.phase("resume");
-                                 return p_.hypervisor.resume(vm_id, control.stalled());
+    co_return co_await begin(std::move(context), **vm,
+                             {.kind = "vm.resume", .would = {fmt::format("resume {}", (*vm)->name)}},
+                             [this, vm_id = (*vm)->id](OperationControl& control) -> Done {
+                                 (void)co_await control.begin_step("resume");
+                                 co_return co_await p_.hypervisor.resume(vm_id, control.stalled());
                              });
 }
 
@@ -201,11 +212,13 @@ VmService::Begun VmService::suspend(base::Context context, std::string id, IfMat
     const auto vm = changeable(id, match);
     if (!vm) co_return base::fail(vm.error());
     if (!is_running(**vm) && !p_.operations.busy((*vm)->id)) co_return base::fail(power_conflict(**vm, "suspend"));
-    co_return co_await begin(std::move(context), **vm, {.kind = "vm.suspend"},
-                             [this, vm_id = (*vm)->id](OperationControl& control) {
-                                 control.phase("suspend");
-                                 return p_.hypervisor.save(vm_id, control.stalled());
-                             });
+    co_return co_await begin(
+        std::move(context), **vm,
+        {.kind = "vm.suspend", .would = {fmt::format("save the memory of {} to disk", (*vm)->name)}},
+        [this, vm_id = (*vm)->id](OperationControl& control) -> Done {
+            (void)co_await control.begin_step("suspend");
+            co_return co_await p_.hypervisor.save(vm_id, control.stalled());
+        });
 }
 
 }  // namespace ghost::agent

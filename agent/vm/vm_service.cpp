@@ -81,7 +81,7 @@ asio::awaitable<Outcome> VmService::go_on(OperationControl& control, std::string
     outcome.result = base::fail(interrupted());
     if (control.stopping()) co_return outcome;
     const auto& kind = control.operation().kind;
-    if (kind == "vm.create") co_return co_await undo_create(control, id);
+    if (kind == "vm.create") co_return co_await resume_create(control, id);
     if (kind == "vm.delete") co_return co_await run_remove(control, id);
     outcome.result = base::fail(base::Errc::interrupted,
                                 "the agent stopped while this was under way; the VM is as it is observed now");
@@ -168,6 +168,11 @@ VmService::Begun VmService::begin(base::Context context, const Vm& vm, Verb verb
     request.exclusive = verb.exclusive;
     request.cancellable = verb.cancellable;
     request.result_href = "/v1/vms/" + id;
+    if (request.context.dry_run) {
+        request.would = std::move(verb.would);
+        request.needs = std::move(verb.needs);
+        co_return p_.operations.preview(std::move(request));
+    }
     // A busy VM stays as it is: begin() below refuses. Otherwise nothing can come between this edit and the lock.
     const bool free = !verb.exclusive || !p_.operations.busy(id);
     const auto before = vm;

@@ -66,9 +66,9 @@ public:
     [[nodiscard]] boost::asio::awaitable<void> remove_leftover(Vm vm);
     // Where the disks of VMs created from now on go.
     void use_disk_directory(std::string path) { placement_.disks = std::move(path); }
-    // Goes on with an operation that a stop or a crash interrupted: a create is undone, a delete finished, a change of
-    // the spec applied. A start or stop succeeded if it was reached. All else ends as interrupted, with the VM as it is
-    // observed and its wanted power as before.
+    // Goes on with an operation that a stop or a crash interrupted: a create from where it was, a delete to its end, a
+    // change of the spec is applied. A start or stop succeeded if it was reached. All else ends as interrupted, with
+    // the VM as it is observed and its wanted power as before.
     void recover(const Operation& operation);
 
     [[nodiscard]] Begun create(base::Context context, CreateVm request);
@@ -102,6 +102,8 @@ private:
         Edit edit = {};      // journalled with the operation's acceptance; empty: the record stays
         Edit rollback = {};  // applied and journalled if the operation fails; empty: the record stays as edited
         bool claim = false;  // counts as running while the operation runs
+        std::vector<std::string> would = {};
+        boost::json::object needs = {};
     };
     Begun begin(base::Context context, const Vm& vm, Verb verb, Body body);
 
@@ -118,8 +120,9 @@ private:
     std::vector<Step> create_steps(OperationControl& control, std::string id, std::string user_data, WaitFor wait_for);
     boost::asio::awaitable<Outcome> run_create(OperationControl& control, std::string id, std::string user_data,
                                                WaitFor wait_for);
-    boost::asio::awaitable<Outcome> undo_create(OperationControl& control, std::string id);
+    boost::asio::awaitable<Outcome> resume_create(OperationControl& control, std::string id);
     boost::asio::awaitable<void> settle_undone(Outcome& outcome, std::string id);
+    Done write_seed(Vm vm, std::string user_data);
     Done make_disks(Vm vm);
     Done remove_disks(Vm vm);
     Done define(Vm vm, virt::Hypervisor::Stalled stalled);

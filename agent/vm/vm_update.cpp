@@ -1,6 +1,8 @@
 // Changing a VM: labels, owner, protection, size, wanted power.
 #include "agent/vm/vm_service.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -40,6 +42,28 @@ void put_back(Vm& vm, const Vm& before, const VmPatch& patch) {
     ++vm.generation;
 }
 
+std::vector<std::string> would_update(const Vm& before, const Vm& after, const VmPatch& patch) {
+    std::vector<std::string> would;
+    const auto say = [&would](std::string_view what, const auto& was, const auto& is) {
+        if (was != is) would.push_back(fmt::format("change {} from {} to {}", what, was, is));
+    };
+    const auto& b = before.spec;
+    const auto& a = after.spec;
+    say("owner", before.owner, after.owner);
+    if (before.labels != after.labels) would.emplace_back("change labels");
+    say("spec.protected", b.is_protected, a.is_protected);
+    say("spec.autostart", name_of(b.autostart), name_of(a.autostart));
+    say("spec.vcpus", b.vcpus, a.vcpus);
+    say("spec.memory_mib", b.memory_mib, a.memory_mib);
+    say("spec.disk_gib", b.disk_gib, a.disk_gib);
+    const bool resized = b.vcpus != a.vcpus || b.memory_mib != a.memory_mib || b.disk_gib != a.disk_gib;
+    const bool runs = is_running(before);
+    if (resized && runs && patch.power_on.value_or(true)) would.emplace_back("apply the new size at its next start");
+    if (patch.power_on && *patch.power_on != runs)
+        would.push_back(fmt::format("{} {}", *patch.power_on ? "start" : "stop", before.name));
+    return would;
+}
+
 }  // namespace
 
 VmService::Begun VmService::update(base::Context context, std::string id, VmPatch patch, IfMatch match) {
@@ -64,6 +88,8 @@ VmService::Begun VmService::update(base::Context context, std::string id, VmPatc
     }
 
     Verb verb{.kind = "vm.update"};
+    verb.would = would_update(before, after, patch);
+    verb.needs = p_.capacity.needs({after.spec.vcpus, after.spec.memory_mib, growth}, before.id);
     verb.edit = [patch](Vm& vm) { apply_patch(vm, patch); };
     verb.rollback = [before, patch](Vm& vm) { put_back(vm, before, patch); };
     verb.claim = patch.power_on.value_or(false) && !is_running(before);
@@ -106,19 +132,19 @@ VmService::Done VmService::apply_update(OperationControl& control, std::string i
     if (vm == nullptr) co_return base::fail(base::Errc::not_found, "the VM is gone");
     const auto spec = vm->spec;
     if (record_changed) {
-        control.phase("record");
+        (void)co_await control.begin_step("record");
         if (auto done = co_await p_.hypervisor.set_record(id, to_document(*vm), control.stalled()); !done)
             co_return done;
     }
     if (patch.autostart) {
-        control.phase("autostart");
+        (void)co_await control.begin_step("autostart");
         if (auto done =
                 co_await p_.hypervisor.set_autostart(id, *patch.autostart == Autostart::always, control.stalled());
             !done)
             co_return done;
     }
     if (patch.vcpus || patch.memory_mib) {
-        control.phase("resize");
+        (void)co_await control.begin_step("resize");
         if (auto done = co_await p_.hypervisor.resize(id, spec.vcpus, spec.memory_mib, control.stalled()); !done)
             co_return done;
     }
@@ -126,7 +152,7 @@ VmService::Done VmService::apply_update(OperationControl& control, std::string i
     const bool off =
         vm != nullptr && (vm->observed.power == virt::Power::off || vm->observed.power == virt::Power::crashed);
     if (patch.disk_gib && off) {
-        control.phase("grow");
+        (void)co_await control.begin_step("grow");
         if (auto done = co_await apply_growth(id); !done) co_return done;
     }
     vm = p_.index.find(id);

@@ -129,7 +129,7 @@ TEST_CASE("an end that can't be journalled at first is journalled later, and onl
     CHECK(world.post("/v1/vms/web/stop").status == 500);
     world.store.fail_always({});
 
-    world.store.fail_commit(2, {base::Errc::io_error, "no luck"});  // 1: the acceptance, 2: the end
+    world.store.fail_commit(3, {base::Errc::io_error, "no luck"});  // 1: the acceptance, 2: its step, 3: the end
     const auto stop = world.begin(net::Method::post, "/v1/vms/web/stop?wait=100", json::object{{"force", true}});
     CHECK_FALSE(stop->has_value());
     world.pass(3s);

@@ -94,8 +94,8 @@ TEST_CASE("an add cut off by a crash before its end is journalled leaves no blob
     const auto before = world.files.files();
     int commits = 0;
     world.store.on_commit([&](const storage::Changes&) {
-        // After its acceptance and its record, before its end.
-        if (++commits == 2) world.store.fail_always(base::Error{base::Errc::io_error, "no luck"});
+        // After its acceptance, its step and its record, before its end.
+        if (++commits == 3) world.store.fail_always(base::Error{base::Errc::io_error, "no luck"});
     });
     const auto add =
         world.begin(net::Method::post, "/v1/images?wait=60", json::object{{"source", "file:///images/tiny.qcow2"}});

@@ -45,25 +45,84 @@ TEST_CASE("VMs run on through a stop of the agent and are found again, labels, p
     CHECK(world.get("/v1/operations").at("/items").as_array().size() == 3);
 }
 
-TEST_CASE("a create cut off by a crash at any step is undone at the next start") {
+TEST_CASE("a create cut off by a crash at any step is gone on with at the next start") {
     const auto call = GENERATE(as<std::string>{}, "define", "ensure_network", "start");
-    CAPTURE(call);
+    const bool again = GENERATE(false, true);  // and by another one
+    CAPTURE(call, again);
     World world;
     world.boot();
     world.add_image();
-    const auto files_before = world.files.files();
     world.hypervisor->hang(call);
     const auto begun = world.post("/v1/vms", vm_body("web", {{"disks", {{"data", {{"size_gib", 1}}}}}}));
     REQUIRE(begun.status == 202);
     world.crash();
-    CHECK(world.files.files() != files_before);
+    if (again) {
+        world.before_boot = [&](fakes::FakeHypervisor& hypervisor) { hypervisor.hang(call); };
+        world.boot();
+        world.crash();
+        world.before_boot = {};
+    }
 
     world.boot();
-    check_interrupted(world, begun);
+    const auto op = world.get("/v1/operations/" + begun.text("/id") + "?wait=60");
+    CHECK(op.text("/state") == "succeeded");
+    CHECK(world.hypervisor->all().size() == 1);
+    const auto vm = world.get("/v1/vms/web");
+    CHECK(vm.text("/status/phase") == "ready");
+    CHECK(vm.text("/status/power") == "running");
+    CHECK(world.call(net::Method::del, "/v1/vms/web?wait=60").status == 200);
+    CHECK(world.files.files().size() == 2);
+}
+
+TEST_CASE("a create cut off before its secret user_data was used can't be gone on with, and is undone") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto files_before = world.files.files();
+    world.files.fail_paths("-seed.iso", base::Error{base::Errc::io_error, "no luck"});
+    // The undo is what the crash finds it at.
+    auto body = vm_body("web", {{"cloud_init", {{"user_data", "#cloud-config"}}}});
+    int commits = 0;
+    world.store.on_commit([&](const storage::Changes&) {
+        if (++commits == 3) world.store.fail_always(base::Error{base::Errc::io_error, "no luck"});
+    });
+    const auto begun = world.begin(net::Method::post, "/v1/vms", body);
+    REQUIRE(begun->has_value());
+    world.store.on_commit({});
+    world.store.fail_always({});
+    world.files.fail_paths("", {});
+    world.crash();
+    world.boot();
+    check_interrupted(world, **begun);
     CHECK(world.files.files() == files_before);
-    CHECK(world.hypervisor->all().empty());
     CHECK(world.store.vms().empty());
-    CHECK(world.post("/v1/vms?wait=60", vm_body("web")).status == 201);
+    CHECK(world.post("/v1/vms?wait=60", body).status == 201);
+}
+
+TEST_CASE("a create that was being undone or cancelled at the crash is undone to the end") {
+    const bool cancelled = GENERATE(false, true);
+    CAPTURE(cancelled);
+    World world;
+    world.boot();
+    world.add_image();
+    const auto files_before = world.files.files();
+    world.hypervisor->hang("undefine");
+    if (cancelled)
+        world.hypervisor->hang("start");
+    else
+        world.hypervisor->fail("start", {base::Errc::hypervisor_error, "no luck"});
+    const auto begun = world.post("/v1/vms", vm_body("web"));
+    REQUIRE(begun.status == 202);
+    const auto href = "/v1/operations/" + begun.text("/id");
+    if (cancelled) CHECK(world.post(href + "/cancel").status == 202);
+    world.crash();
+    world.boot();
+    const auto op = world.get(href + "?wait=60");
+    CHECK(op.text("/state") == (cancelled ? "cancelled" : "failed"));
+    CHECK(op.text("/error/code") == (cancelled ? "cancelled" : "hypervisor_error"));
+    CHECK(world.hypervisor->all().empty());
+    CHECK(world.files.files() == files_before);
+    CHECK(world.store.vms().empty());
 }
 
 TEST_CASE("a delete cut off by a crash is finished at the next start") {
@@ -91,21 +150,23 @@ TEST_CASE("of two operations that a crash cut off only the one that had the VM g
     World world;
     world.boot();
     world.add_image();
-    world.hypervisor->hang("start");
+    world.hypervisor->hang("define");
     world.hypervisor->hang("power_off");
     const auto create = world.post("/v1/vms", vm_body("web"));
     REQUIRE(create.status == 202);
     REQUIRE(world.post("/v1/vms/web/stop", {{"force", true}}).status == 202);
     world.crash();
-    world.before_boot = [](fakes::FakeHypervisor& hypervisor) { hypervisor.hang("undefine"); };
+    world.before_boot = [](fakes::FakeHypervisor& hypervisor) { hypervisor.hang("define"); };
     world.boot();
     const auto vm = world.get("/v1/vms/web");
     REQUIRE(vm.status == 200);
     CHECK(vm.text("/status/operation") == "/v1/operations/" + create.text("/id"));
     CHECK(world.post("/v1/vms/web/start").text("/code") == "operation_in_progress");
-    world.hypervisor->release("undefine");
+    world.hypervisor->release("define");
     world.settle();
-    CHECK(world.get("/v1/vms/web").status == 404);
+    const auto after = world.get("/v1/vms/web");
+    CHECK(after.text("/status/phase") == "ready");
+    CHECK(after.text("/status/power") == "off");
 }
 
 TEST_CASE("another operation cut off by a crash ends as interrupted, with the VM as it is observed") {
@@ -172,19 +233,16 @@ TEST_CASE("a start cut off by a crash isn't wanted any more, or has succeeded wh
     CHECK(world.get("/v1/vms/web").text("/status/power") == (runs ? "running" : "off"));
 }
 
-TEST_CASE(
-    "a stop of the agent in the middle of a create takes no longer than its grace, and the next start undoes it") {
+TEST_CASE("a stop of the agent in the middle of a create takes no longer than its grace, and the next start goes on") {
     World world;
     world.boot();
     world.add_image();
-    const auto files_before = world.files.files();
     world.hypervisor->hang("start");
     REQUIRE(world.post("/v1/vms", vm_body("web")).status == 202);
     world.shut_down();
     world.boot();
     world.pass(10s);
-    CHECK(world.hypervisor->all().empty());
-    CHECK(world.files.files() == files_before);
+    CHECK(world.get("/v1/vms/web").text("/status/power") == "running");
 }
 
 TEST_CASE("whoever waits for an operation gets it as it stands when the agent stops") {
@@ -260,10 +318,11 @@ TEST_CASE("a domain that libvirt defined for an agent that was dead by then is t
     const auto files_before = world.files.files();
     // The undo of a create finds nothing to undefine, since libvirt is still busy with the define.
     world.hypervisor->hang("start");
-    REQUIRE(world.post("/v1/vms", vm_body("web")).status == 202);
+    const auto begun = world.post("/v1/vms", vm_body("web"));
+    REQUIRE(begun.status == 202);
     const auto late = world.hypervisor->all().begin()->second;
-    world.crash();
-    world.boot();
+    CHECK(world.post("/v1/operations/" + begun.text("/id") + "/cancel?wait=60").status == 200);
+    world.hypervisor->release("start");
     CHECK(world.get("/v1/vms/web").status == 404);
     CHECK(world.hypervisor->all().empty());
     const auto id = world.create_vm();

@@ -164,7 +164,7 @@ TEST_CASE("a query parameter that isn't known is refused rather than ignored") {
     World world;
     world.boot();
     world.add_image();
-    CHECK(world.post("/v1/vms?dry_run=true", vm_body("web")).status == 422);
+    CHECK(world.post("/v1/vms?dry_runs=true", vm_body("web")).status == 422);
     CHECK(world.get("/v1/vms?colour=red").status == 422);
     CHECK(world.get("/v1/vms?limit=0").status == 422);
     CHECK(world.get("/v1/vms?limit=1001").status == 422);

@@ -137,9 +137,12 @@ Reply World::call_at(const std::string& address, const std::string& path) {
 }
 
 std::shared_ptr<std::optional<Reply>> World::send(net::Method method, std::string target,
-                                                  std::optional<json::value> body) {
+                                                  std::optional<json::value> body,
+                                                  const std::function<void(net::Request&)>& arrange) {
     auto reply = std::make_shared<std::optional<Reply>>();
-    boost::asio::co_spawn(loop, app->api()(make_request(method, target, std::move(body))),
+    auto request = make_request(method, target, std::move(body));
+    if (arrange) arrange(request);
+    boost::asio::co_spawn(loop, app->api()(std::move(request)),
                           [this, reply](const std::exception_ptr& e, const net::Response& r) {
                               if (e) std::rethrow_exception(e);
                               *reply = to_reply(r);

@@ -80,7 +80,8 @@ public:
                                                 std::optional<boost::json::value> body = {});
     // The same without running the loop: for a request that comes in the middle of something.
     std::shared_ptr<std::optional<Reply>> send(net::Method method, std::string target,
-                                               std::optional<boost::json::value> body = {});
+                                               std::optional<boost::json::value> body = {},
+                                               const std::function<void(net::Request&)>& arrange = {});
     Reply get(std::string target) { return call(net::Method::get, std::move(target)); }
     Reply post(std::string target, boost::json::value body = boost::json::object{}) {
         return call(net::Method::post, std::move(target), std::move(body));
