@@ -49,9 +49,10 @@ struct Request {
     [[nodiscard]] std::optional<std::string_view> query_value(std::string_view name) const noexcept;
 };
 
-// A piece of a streamed body, shared by all who are sent it.
-using Chunk = std::shared_ptr<const std::string>;
-// Gives the next piece of the body, in turn; null: the body is complete. Cancelled when nobody is there to read on.
+using Chunk = std::shared_ptr<const std::string>;  // shared by all who are sent it
+// Gives the next piece of the body, in turn; nullptr: the body is complete. Awaited by the session, which cancels it
+// (`terminal`; it may then throw or return nullptr) when the peer is gone or the server shuts down. An exception cuts
+// the connection, so that the peer takes the body for what it is: unfinished.
 using BodySource = std::function<boost::asio::awaitable<Chunk>()>;
 
 struct Response {
@@ -60,7 +61,7 @@ struct Response {
     std::string content_type = "application/json";
     Headers headers = {};
     bool close = false;      // end the connection after this response
-    BodySource stream = {};  // instead of `body`
+    BodySource stream = {};  // empty: the body is `body`
 };
 
 using Handler = std::function<boost::asio::awaitable<Response>(Request)>;

@@ -30,6 +30,8 @@ void append_header(std::string& out, std::string_view name, std::string_view val
 
 }  // namespace
 
+bool may_have_body(unsigned status) noexcept { return status != 204 && status != 304; }
+
 std::string_view reason_of(unsigned status) noexcept {
     const auto reason = boost::beast::http::obsolete_reason(boost::beast::http::int_to_status(status));
     return {reason.data(), reason.size()};
@@ -48,9 +50,10 @@ std::string http_date(base::Wall time) {
 
 std::string to_wire(const Response& response, const Delivery& delivery) {
     assert(response.status >= 200 && response.status <= 599);
-    const bool bodiless = response.status == 204 || response.status == 304;
+    const bool bodiless = !may_have_body(response.status);
+    const bool streams = static_cast<bool>(response.stream);
     std::string out;
-    out.reserve(512 + (delivery.head_only ? 0 : response.body.size()));
+    out.reserve(512 + (delivery.head_only || streams ? 0 : response.body.size()));
     fmt::format_to(std::back_inserter(out), "HTTP/1.1 {} {}\r\n", response.status, reason_of(response.status));
     append_header(out, "Date", http_date(delivery.date));
     append_header(out, "Server", "ghost-agent");
@@ -59,9 +62,12 @@ std::string to_wire(const Response& response, const Delivery& delivery) {
     else if (delivery.http_1_0)
         append_header(out, "Connection", "keep-alive");
     if (!bodiless) {
-        if (!response.body.empty() && !response.content_type.empty())
+        if ((streams || !response.body.empty()) && !response.content_type.empty())
             append_header(out, "Content-Type", response.content_type);
-        append_header(out, "Content-Length", std::to_string(response.body.size()));
+        if (!streams)
+            append_header(out, "Content-Length", std::to_string(response.body.size()));
+        else if (!delivery.http_1_0)
+            append_header(out, "Transfer-Encoding", "chunked");
     }
     if (!delivery.request_id.empty()) append_header(out, "X-Request-Id", delivery.request_id);
     if (!delivery.traceparent.empty()) append_header(out, "traceparent", delivery.traceparent);
@@ -70,7 +76,7 @@ std::string to_wire(const Response& response, const Delivery& delivery) {
         if (!ours && is_token(name)) append_header(out, name, value);
     }
     out.append("\r\n");
-    if (!bodiless && !delivery.head_only) out.append(response.body);
+    if (!bodiless && !delivery.head_only && !streams) out.append(response.body);
     return out;
 }
 

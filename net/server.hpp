@@ -39,13 +39,15 @@ struct ServerLimits {
     std::size_t body_bytes = 1024 * 1024;     // more: 413
     std::size_t connections = 1024;           // more wait in the kernel's backlog
     std::size_t in_flight_per_identity = 64;  // more: 429 with Retry-After. Of strangers: requests with a body
+    std::size_t streams_per_identity = 16;    // apart from those; more: 429. Strangers share one identity
     std::chrono::milliseconds handshake{10'000};
-    std::chrono::milliseconds idle{75'000};    // between requests
-    std::chrono::milliseconds header{10'000};  // from a request's first byte to the end of its headers: 408
-    std::chrono::milliseconds body{30'000};    // for the whole body: 408
-    std::chrono::milliseconds write{30'000};   // for the whole response
+    std::chrono::milliseconds idle{75'000};          // between requests
+    std::chrono::milliseconds header{10'000};        // from a request's first byte to the end of its headers: 408
+    std::chrono::milliseconds body{30'000};          // for the whole body: 408
+    std::chrono::milliseconds write{30'000};         // for the whole response
+    std::chrono::milliseconds stream_write{10'000};  // for each piece of a streamed body
     // Between looks at whether those who wait for an answer still do: the request of one who hung up, or closed even
-    // half of the connection, is given up, and its place in flight is free again. What it began goes on.
+    // half of the connection, is given up, and its place in flight is free again; a stream ends. What it began goes on.
     std::chrono::milliseconds hang_up_check{1'000};
 };
 
@@ -70,11 +72,13 @@ public:
     [[nodiscard]] virtual base::Result<std::shared_ptr<Listener>> listen(Endpoint endpoint, TlsContext tls,
                                                                          Handler handler) = 0;
     // Two-phase end: acceptors close at once, idle connections too; a request at hand is finished and answered with
-    // `Connection: close`; whatever is left after `grace` is cut. Resumes when no connection is left.
+    // `Connection: close`, a stream ends as if it were complete; whatever is left after `grace` is cut. Resumes when no
+    // connection is left.
     [[nodiscard]] virtual boost::asio::awaitable<void> shut_down(std::chrono::milliseconds grace) = 0;
     [[nodiscard]] virtual std::size_t connections() const = 0;
 
-    // Told of each request that was refused before any handler saw it: malformed, too large, too slow, too many.
+    // Told of each request that was refused before any handler saw it: malformed, too large, too slow, too many; and of
+    // one whose handler answered with a stream too many.
     using Refused = std::function<void(Method method, unsigned status)>;
     virtual void on_refused(Refused refused) = 0;
 };

@@ -4,7 +4,9 @@
 #include "net/response_text.hpp"
 #include "net/text.hpp"
 
-#include <cassert>
+#include <boost/asio/this_coro.hpp>
+#include <fmt/format.h>
+
 #include <exception>
 #include <optional>
 #include <string_view>
@@ -23,32 +25,6 @@ constexpr std::string_view continue_line = "HTTP/1.1 100 Continue\r\n\r\n";
 
 base::Instant in(std::chrono::milliseconds span) { return std::chrono::steady_clock::now() + span; }
 
-// One of an identity's places; empty when all are taken.
-class Admission {
-public:
-    static std::optional<Admission> of(std::shared_ptr<ServerCore> core, std::string identity) {
-        auto& count = core->in_flight[identity];
-        if (count >= core->limits.in_flight_per_identity) return std::nullopt;
-        ++count;
-        return Admission{std::move(core), std::move(identity)};
-    }
-    Admission(Admission&&) noexcept = default;
-    Admission& operator=(Admission&&) = delete;
-    ~Admission() {
-        if (!core_) return;
-        const auto it = core_->in_flight.find(identity_);
-        assert(it != core_->in_flight.end() && it->second > 0);
-        if (--it->second == 0) core_->in_flight.erase(it);
-    }
-
-private:
-    Admission(std::shared_ptr<ServerCore> core, std::string identity)
-        : core_(std::move(core)), identity_(std::move(identity)) {}
-
-    std::shared_ptr<ServerCore> core_;  // null once moved from
-    std::string identity_;
-};
-
 }  // namespace
 
 Session::Session(std::shared_ptr<ServerCore> core, std::unique_ptr<Transport> transport,
@@ -63,11 +39,13 @@ Session::Session(std::shared_ptr<ServerCore> core, std::unique_ptr<Transport> tr
 void Session::drain() noexcept {
     draining_ = true;
     if (idle_) transport_->interrupt();
+    if (body_stream_) body_stream_->stop();
 }
 
 void Session::abort() noexcept {
     aborted_ = true;
     transport_->abort();
+    if (body_stream_) body_stream_->stop();
 }
 
 bool Session::abandoned(base::Instant since) const noexcept { return handled_since_ < since && transport_->hung_up(); }
@@ -163,16 +141,10 @@ asio::awaitable<bool> Session::serve_admitted(Step step) {
     // Strangers share one identity. What they can hold up is a body; a request without one is answered at once, so that
     // nobody keeps /health from the others.
     const bool counts = who_.kind != base::Principal::Kind::anonymous || step == Step::head;
-    const auto admission = counts ? Admission::of(core_, who_.text()) : std::nullopt;
-    if (counts && !admission) {
-        tell_refused(429, "too many requests of this identity are in flight");
-        auto response = problem(429, "rate_limited", "Too many requests",
-                                "at most " + std::to_string(core_->limits.in_flight_per_identity) +
-                                    " requests of one identity are served at a time",
-                                context_.request_id);
-        response.headers.set("Retry-After", "1");
+    auto place = counts ? core_->in_flight->take(who_.text()) : std::nullopt;
+    if (counts && !place) {
         const bool whole = step == Step::done;
-        co_return co_await answer(std::move(response), whole && parser_.keep_alive());
+        co_return co_await answer(too_many(core_->in_flight->each(), "requests"), whole && parser_.keep_alive());
     }
     if (step == Step::head) {
         if (parser_.expects_continue()) {
@@ -187,7 +159,14 @@ asio::awaitable<bool> Session::serve_admitted(Step step) {
     handled_since_ = std::chrono::steady_clock::now();
     auto response = co_await handle(std::move(parser_.request()), context_);
     handled_since_ = base::Instant::max();
+    if (!may_have_body(response.status)) response.stream = nullptr;
     const bool keep_alive = parser_.keep_alive() && !response.close;
+    if (response.stream && method_ != Method::head) {
+        if (auto among_streams = core_->streams->take(who_.text()))
+            place = std::move(among_streams);
+        else
+            response = too_many(core_->streams->each(), "streams");
+    }
     co_return co_await answer(std::move(response), keep_alive);
 }
 
@@ -220,6 +199,15 @@ asio::awaitable<bool> Session::refuse() {
     co_return co_await answer(std::move(response), false);
 }
 
+Response Session::too_many(std::size_t limit, std::string_view what) const {
+    tell_refused(429, fmt::format("this identity has too many {}", what));
+    auto response =
+        problem(429, "rate_limited", "Too many requests",
+                fmt::format("at most {} {} of one identity are served at a time", limit, what), context_.request_id);
+    response.headers.set("Retry-After", "1");
+    return response;
+}
+
 void Session::tell_refused(unsigned status, std::string_view reason) const {
     core_->log.info("request refused", {{"peer", peer_},
                                         {"method", name_of(method_)},
@@ -232,7 +220,7 @@ void Session::tell_refused(unsigned status, std::string_view reason) const {
 }
 
 asio::awaitable<bool> Session::answer(Response response, bool keep_alive) {
-    keep_alive = keep_alive && !draining_;
+    keep_alive = keep_alive && !draining_ && !(response.stream && parser_.http_1_0());
     const auto text = to_wire(response, {.head_only = method_ == Method::head,
                                          .keep_alive = keep_alive,
                                          .http_1_0 = parser_.http_1_0(),
@@ -241,7 +229,26 @@ asio::awaitable<bool> Session::answer(Response response, bool keep_alive) {
                                          .date = std::chrono::system_clock::now()});
     const auto io = co_await transport_->write(asio::buffer(text), in(core_->limits.write));
     say_goodbye_ = static_cast<bool>(io);
-    co_return io&& keep_alive;
+    if (io && response.stream && method_ != Method::head) say_goodbye_ = co_await stream(response.stream);
+    const bool go_on = say_goodbye_ && keep_alive && !draining_;
+    co_return go_on;
+}
+
+asio::awaitable<bool> Session::stream(const BodySource& source) {
+    const auto framing = parser_.http_1_0() ? BodyStream::Framing::until_close : BodyStream::Framing::chunked;
+    body_stream_.emplace(co_await asio::this_coro::executor, *transport_, framing, core_->limits.stream_write);
+    if (draining_ || aborted_) body_stream_->stop();
+    handled_since_ = std::chrono::steady_clock::now();
+    const auto end = co_await body_stream_->send(source);
+    handled_since_ = base::Instant::max();
+    base::Fields fields{{"peer", peer_}, {"request_id", context_.request_id}, {"by", context_.who.text()}};
+    if (end == BodyStream::End::failed) fields.emplace_back("error", body_stream_->fault());
+    body_stream_.reset();
+    if (end == BodyStream::End::too_slow)
+        core_->log.info("a reader too slow is cut off", std::move(fields));
+    else if (end == BodyStream::End::failed)
+        core_->log.error("a streamed body failed", std::move(fields));
+    co_return end == BodyStream::End::complete;
 }
 
 }  // namespace ghost::net

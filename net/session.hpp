@@ -5,7 +5,9 @@
 #include "base/clock.hpp"
 #include "base/context.hpp"
 #include "base/log.hpp"
+#include "net/body_stream.hpp"
 #include "net/http.hpp"
+#include "net/places.hpp"
 #include "net/request_parser.hpp"
 #include "net/server.hpp"
 #include "net/transport.hpp"
@@ -13,7 +15,6 @@
 #include <boost/asio/awaitable.hpp>
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,7 +27,8 @@ struct ServerCore {
     ServerLimits limits;
     base::Log& log;
     RequestIds ids;
-    std::map<std::string, std::size_t, std::less<>> in_flight = {};  // by identity
+    std::shared_ptr<Places> in_flight = std::make_shared<Places>(limits.in_flight_per_identity);
+    std::shared_ptr<Places> streams = std::make_shared<Places>(limits.streams_per_identity);
     Server::Refused refused = {};
 };
 
@@ -41,12 +43,13 @@ public:
     // Until the connection is closed. The caller keeps the session alive meanwhile.
     [[nodiscard]] boost::asio::awaitable<void> run();
 
-    // Finish the request at hand, answer it with `Connection: close`, take no other.
+    // Finish the request at hand, answer it with `Connection: close`, take no other. A stream ends soon.
     void drain() noexcept;
     // Close at once. The caller cancels run() as well, for a handler that waits.
     void abort() noexcept;
     [[nodiscard]] bool aborted() const noexcept { return aborted_; }
-    // Its request has been with the handler since before `since`, and nobody is there to be answered.
+    // Its request has been with the handler, or its stream under way, since before `since`, and nobody is there to be
+    // answered.
     [[nodiscard]] bool abandoned(base::Instant since) const noexcept;
 
 private:
@@ -58,8 +61,11 @@ private:
     [[nodiscard]] boost::asio::awaitable<bool> serve_admitted(RequestParser::Step step);
     [[nodiscard]] boost::asio::awaitable<Response> handle(Request request, base::Context context);
     [[nodiscard]] boost::asio::awaitable<bool> answer(Response response, bool keep_alive);
+    // False: the connection is no more good for a goodbye.
+    [[nodiscard]] boost::asio::awaitable<bool> stream(const BodySource& source);
     [[nodiscard]] boost::asio::awaitable<bool> refuse();
-    // Of a request that no handler sees.
+    [[nodiscard]] Response too_many(std::size_t limit, std::string_view what) const;
+    // Of a request that isn't answered by a handler.
     void tell_refused(unsigned status, std::string_view reason) const;
     void identify();
 
@@ -72,7 +78,8 @@ private:
     // Of the request at hand, since the handler takes the request itself.
     base::Context context_;
     Method method_ = Method::get;
-    base::Instant handled_since_ = base::Instant::max();  // max(): no request is with the handler
+    base::Instant handled_since_ = base::Instant::max();  // max(): nobody waits for a handler or a stream
+    std::optional<BodyStream> body_stream_;
     bool idle_ = false;
     bool draining_ = false;
     bool aborted_ = false;

@@ -83,14 +83,14 @@ public:
         co_return io;
     }
 
-    asio::awaitable<Io> write(asio::const_buffer bytes, base::Instant deadline) override {
+    asio::awaitable<Io> write(std::span<const asio::const_buffer> pieces, base::Instant deadline) override {
         const Watchdog<StreamSocket>::Guard guard{watchdog_, deadline};
         Io io;
         if (tls_) {
-            const auto [error, count] = co_await asio::async_write(*tls_, bytes, quiet);
+            const auto [error, count] = co_await asio::async_write(*tls_, pieces, quiet);
             io = {error, count, false};
         } else {
-            const auto [error, count] = co_await asio::async_write(socket_, bytes, quiet);
+            const auto [error, count] = co_await asio::async_write(socket_, pieces, quiet);
             io = {error, count, false};
         }
         io.timed_out = io.error == asio::error::operation_aborted && guard.expired();
@@ -113,6 +113,7 @@ public:
     }
 
     void interrupt() noexcept override { watchdog_.expire_now(); }
+    void hurry(base::Instant deadline) noexcept override { watchdog_.hurry(deadline); }
 
     void abort() noexcept override {
         error_code ignored;

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 namespace ghost::net {
@@ -38,14 +39,20 @@ public:
     [[nodiscard]] virtual boost::asio::awaitable<base::Result<void>> handshake(base::Instant deadline) = 0;
     [[nodiscard]] virtual boost::asio::awaitable<Io> read_some(boost::asio::mutable_buffer room,
                                                                base::Instant deadline) = 0;
-    // All of `bytes`. After a timeout the connection is of no more use.
-    [[nodiscard]] virtual boost::asio::awaitable<Io> write(boost::asio::const_buffer bytes, base::Instant deadline) = 0;
+    // All of `pieces`, one after the other. After a timeout the connection is of no more use.
+    [[nodiscard]] virtual boost::asio::awaitable<Io> write(std::span<const boost::asio::const_buffer> pieces,
+                                                           base::Instant deadline) = 0;
+    [[nodiscard]] boost::asio::awaitable<Io> write(boost::asio::const_buffer bytes, base::Instant deadline) {
+        co_return co_await write(std::span<const boost::asio::const_buffer>{&bytes, 1}, deadline);
+    }
     // Says goodbye so that what was written arrives: ends our direction, then reads and drops what the peer still
     // sends (a bounded amount), since closing with unread input would reset the connection under the answer.
     [[nodiscard]] virtual boost::asio::awaitable<void> finish(base::Instant deadline) = 0;
 
     // Ends the operation that is under way as if its deadline had passed; nothing when there is none.
     virtual void interrupt() noexcept = 0;
+    // Brings its deadline forward; nothing when there is none, or it is sooner.
+    virtual void hurry(base::Instant deadline) noexcept = 0;
     virtual void abort() noexcept = 0;  // closes at once; what is under way fails
 
     // The other side sends no more: it has closed, or at least half of it.

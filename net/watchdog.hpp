@@ -55,6 +55,10 @@ public:
     void expire_now() noexcept {
         if (state_->turn % 2 == 1) fire(state_);
     }
+    // Brings the deadline that is in force forward.
+    void hurry(base::Instant deadline) noexcept {
+        if (state_->turn % 2 == 1 && deadline < state_->timer.expiry()) wait(state_, deadline);
+    }
 
 private:
     static void wait(const std::shared_ptr<State>& state, base::Instant when) {

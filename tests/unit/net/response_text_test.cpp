@@ -33,6 +33,22 @@ TEST_CASE("HEAD has the headers of the body without the body") {
     CHECK(text.ends_with("\r\n\r\n"));
 }
 
+TEST_CASE("a streamed body has no length, and chunks where the version knows them") {
+    const net::Response response{.body = "not this",
+                                 .content_type = "text/event-stream",
+                                 .stream = []() -> boost::asio::awaitable<net::Chunk> { co_return nullptr; }};
+    const auto text = net::to_wire(response, {});
+    CHECK(has_line(text, "Transfer-Encoding: chunked"));
+    CHECK(has_line(text, "Content-Type: text/event-stream"));
+    CHECK(text.find("Content-Length") == std::string::npos);
+    CHECK(text.ends_with("\r\n\r\n"));
+    CHECK(net::to_wire(response, {.head_only = true}) == text);
+    const auto old = net::to_wire(response, {.keep_alive = false, .http_1_0 = true});
+    CHECK(old.find("Transfer-Encoding") == std::string::npos);
+    CHECK(old.find("Content-Length") == std::string::npos);
+    CHECK(has_line(old, "Connection: close"));
+}
+
 TEST_CASE("204 and 304 have neither body nor length") {
     for (const unsigned status : {204U, 304U}) {
         const auto text = net::to_wire({.status = status, .body = "x"}, {});
