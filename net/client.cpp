@@ -9,8 +9,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/http/message.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 
 #include <algorithm>
 #include <array>
@@ -72,6 +72,40 @@ bool repeatable(const ClientRequest& request) {
     return (request.method != Method::post && request.method != Method::patch) ||
            request.headers.find("Idempotency-Key");
 }
+
+// An answer's body, collected or handed on.
+struct AnswerBody {
+    struct value_type {
+        const ClientRequest* request = nullptr;
+        std::string text = {};
+        bool handed_on = false;
+        bool stopped = false;  // by who it is handed to
+    };
+
+    class reader {
+    public:
+        template <class Head>
+        reader(Head&, value_type& body) : body_(body) {}
+        void init(const boost::optional<std::uint64_t>&, error_code&) {}
+        std::size_t put(asio::const_buffer bytes, error_code& error) {
+            const std::string_view piece{static_cast<const char*>(bytes.data()), bytes.size()};
+            if (body_.handed_on) {
+                body_.stopped = !piece.empty() && !body_.request->on_body(piece);
+                if (body_.stopped) error = asio::error::operation_aborted;
+            } else if (piece.size() > body_.request->max_body - body_.text.size()) {
+                error = http::error::body_limit;
+            } else {
+                body_.text.append(piece);
+            }
+            return piece.size();
+        }
+        void finish(error_code&) {}
+
+    private:
+        value_type& body_;
+    };
+};
+using AnswerParser = http::response_parser<AnswerBody>;
 
 struct Failure {
     base::Error error;
@@ -135,6 +169,10 @@ private:
         return {base::Errc::deadline_exceeded, describe(peer_) + " didn't answer in time"};
     }
 
+    [[nodiscard]] base::Error fell_silent() const {
+        return {base::Errc::deadline_exceeded, describe(peer_) + " fell silent in the middle of its answer"};
+    }
+
     [[nodiscard]] Failure failed(const Io& io, std::string_view doing, bool unanswered) const {
         if (io.timed_out) return {too_late()};
         if (io.error == asio::error::operation_aborted) return {{base::Errc::cancelled, {}}};
@@ -192,43 +230,64 @@ private:
     asio::awaitable<Attempt> read_response(const ClientRequest& request, base::Instant deadline) {
         bool unanswered = input_.empty();
         for (int interim = 0; interim < interim_limit; ++interim) {
-            http::response_parser<http::string_body> parser;
+            AnswerParser parser;
+            auto& body = parser.get().body();
+            body.request = &request;
             parser.header_limit(header_limit);
-            parser.body_limit(request.max_body);
+            parser.body_limit(boost::none);  // digest() and AnswerBody see to it
             parser.skip(request.method == Method::head);
-            parser.eager(true);
             while (!parser.is_done()) {
-                error_code error;
-                if (!input_.empty()) input_.erase(0, parser.put(asio::buffer(input_), error));
-                if (error == http::error::body_limit)
-                    co_return std::unexpected{
-                        Failure{{base::Errc::body_too_large, "the answer of " + describe(peer_) + " is larger than " +
-                                                                 std::to_string(request.max_body) + " bytes"}}};
-                if ((error && error != http::error::need_more) || input_.size() > input_limit)
-                    co_return std::unexpected{Failure{
-                        {base::Errc::source_unavailable, describe(peer_) + " sent no well-formed HTTP response"}}};
-                if (parser.is_done()) break;
+                if (auto fault = digest(parser)) co_return std::unexpected{Failure{*std::move(fault)}};
+                if (parser.is_done() || body.stopped) break;
                 std::array<char, 16 * 1024> room;
-                const auto io = co_await transport_->read_some(asio::buffer(room), deadline);
+                const auto until = body.handed_on ? std::chrono::steady_clock::now() + request.stream_idle : deadline;
+                const auto io = co_await transport_->read_some(asio::buffer(room), until);
                 unanswered = unanswered && io.bytes == 0;
                 input_.append(room.data(), io.bytes);
                 if (io) continue;
                 // Without a length a body ends with the connection; TLS's goodbye tells its end from a cut.
                 if (io.error == asio::error::eof && parser.is_header_done() && parser.need_eof()) {
+                    error_code error;
                     parser.put_eof(error);
                     if (!error) break;
                 }
+                if (io.timed_out && body.handed_on) co_return std::unexpected{Failure{fell_silent()}};
                 co_return std::unexpected{failed(io, "no answer from", unanswered && repeatable(request))};
             }
             if (parser.get().result_int() / 100 == 1 && parser.get().result_int() != 101) continue;
-            co_return finished(parser.get(), parser.keep_alive());
+            co_return finished(parser.get(), parser.keep_alive() && !body.stopped);
         }
         co_return std::unexpected{
             Failure{{base::Errc::source_unavailable, describe(peer_) + " sent no final HTTP response"}}};
     }
 
-    ClientResponse finished(http::response<http::string_body>& message, bool keep_alive) {
-        ClientResponse response{.status = message.result_int(), .headers = {}, .body = std::move(message.body())};
+    // Parses what is here; the fault of an answer that is none, or is too large.
+    std::optional<base::Error> digest(AnswerParser& parser) {
+        error_code error;
+        const auto put = [&] {
+            if (!error && !input_.empty()) input_.erase(0, parser.put(asio::buffer(input_), error));
+        };
+        auto& body = parser.get().body();
+        const bool head_was_here = parser.is_header_done();
+        put();
+        if (!head_was_here && parser.is_header_done() && !parser.is_done()) {
+            body.handed_on = body.request->on_body && parser.get().result_int() / 100 == 2;
+            const auto length = parser.content_length();
+            if (!body.handed_on && length && *length > body.request->max_body) error = http::error::body_limit;
+            parser.eager(true);
+            put();
+        }
+        if (body.stopped) return std::nullopt;
+        if (error == http::error::body_limit)
+            return base::Error{base::Errc::body_too_large, "the answer of " + describe(peer_) + " is larger than " +
+                                                               std::to_string(body.request->max_body) + " bytes"};
+        if ((error && error != http::error::need_more) || input_.size() > input_limit)
+            return base::Error{base::Errc::source_unavailable, describe(peer_) + " sent no well-formed HTTP response"};
+        return std::nullopt;
+    }
+
+    ClientResponse finished(http::response<AnswerBody>& message, bool keep_alive) {
+        ClientResponse response{.status = message.result_int(), .headers = {}, .body = std::move(message.body().text)};
         for (const auto& field : message) {
             const auto name = field.name_string();
             response.headers.add({name.data(), name.size()}, std::string{field.value()});

@@ -8,8 +8,10 @@
 #include <boost/asio/awaitable.hpp>
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <variant>
 
 namespace ghost::net {
@@ -35,6 +37,11 @@ struct ClientRequest {
     std::string body;                           // sent as application/json unless headers say otherwise
     std::chrono::milliseconds timeout{30'000};  // for the whole exchange, connecting included
     std::size_t max_body = 16 * 1024 * 1024;
+    // Is handed the body of a 2xx answer piece by piece as it comes, whatever its size; the response's `body` stays
+    // empty. False ends the exchange, without a fault, and the connection. Must not throw. `timeout` is then for all
+    // until the answer's head is here, `stream_idle` for each wait after it.
+    std::function<bool(std::string_view piece)> on_body = {};
+    std::chrono::milliseconds stream_idle{45'000};
 };
 struct ClientResponse {
     unsigned status = 0;
