@@ -1,4 +1,5 @@
 // The client against our own server, and against servers that misbehave.
+#include "tests/component/net/scripted_server.hpp"
 #include "tests/component/net/server_fixture.hpp"
 #include "tests/component/net/wire.hpp"
 
@@ -6,11 +7,6 @@
 #include <boost/asio/cancellation_signal.hpp>
 #include <catch2/catch.hpp>
 
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <deque>
 #include <future>
 
 using namespace ghost;
@@ -27,52 +23,6 @@ net::ClientRequest to(std::string target, net::Method method = net::Method::get,
     request.timeout = 30s;
     return request;
 }
-
-// Answers each connection with the next of its scripts, whatever is asked, and closes it.
-class ScriptedServer {
-public:
-    explicit ScriptedServer(std::deque<std::string> scripts) : scripts_(std::move(scripts)) {
-        fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        socklen_t size = sizeof address;
-        REQUIRE(::bind(fd_, reinterpret_cast<const sockaddr*>(&address), size) == 0);
-        REQUIRE(::listen(fd_, 8) == 0);
-        REQUIRE(::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size) == 0);
-        port_ = ntohs(address.sin_port);
-        thread_ = std::thread{[this] { run(); }};
-    }
-    ~ScriptedServer() {
-        ::shutdown(fd_, SHUT_RDWR);
-        thread_.join();
-        ::close(fd_);
-    }
-    [[nodiscard]] net::Peer peer() const { return net::HttpPeer{"127.0.0.1", std::to_string(port_)}; }
-    std::atomic<int> served{0};
-
-private:
-    void run() {
-        for (const auto& script : scripts_) {
-            const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
-            if (fd < 0) return;
-            std::array<char, 4096> request{};
-            if (::recv(fd, request.data(), request.size(), 0) > 0) {
-                ++served;
-                static_cast<void>(::send(fd, script.data(), script.size(), MSG_NOSIGNAL));
-            }
-            ::shutdown(fd, SHUT_WR);
-            while (::recv(fd, request.data(), request.size(), 0) > 0) {
-            }
-            ::close(fd);
-        }
-    }
-
-    std::deque<std::string> scripts_;
-    int fd_ = -1;
-    std::uint16_t port_ = 0;
-    std::thread thread_;
-};
 
 base::Error error_of(ServerFixture& loop, net::Peer peer, net::ClientRequest request) {
     const auto client = net::make_client(std::move(peer));
