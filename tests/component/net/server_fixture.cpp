@@ -28,6 +28,7 @@ net::ServerLimits small_limits() {
             .header = 20s,
             .body = 20s,
             .write = 20s,
+            .stream_write = 20s,
             .hang_up_check = 1s};
 }
 
@@ -104,6 +105,11 @@ std::size_t ServerFixture::connections() {
     return on_loop([this] { return server_->connections(); });
 }
 
+std::vector<base::Record> ServerFixture::logged() {
+    log_.flush();
+    return recorded_.records();
+}
+
 asio::awaitable<net::Response> ServerFixture::answer(net::Request request) {
     ++handled;
     if (request.path == "/throw") throw std::runtime_error{"the secret"};
@@ -114,7 +120,7 @@ asio::awaitable<net::Response> ServerFixture::answer(net::Request request) {
         co_return net::Response{.body = request.context.who.text() + (request.context.who.admin ? " admin" : "")};
     if (request.path == "/ids")
         co_return net::Response{.body = request.context.request_id + " " + request.context.traceparent};
-    if (request.path == "/slow") {
+    if (request.path == "/slow" || request.path == "/slow/stream") {
         ++slow_waiting;
         asio::steady_timer timer{co_await asio::this_coro::executor};
         while (!release) {
@@ -123,6 +129,8 @@ asio::awaitable<net::Response> ServerFixture::answer(net::Request request) {
         }
         --slow_waiting;
     }
+    if (request.path.ends_with("/stream"))
+        co_return net::Response{.content_type = "text/event-stream", .stream = streamed()};
     co_return net::Response{.body = request.path};
 }
 

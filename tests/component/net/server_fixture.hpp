@@ -8,6 +8,7 @@
 #include "net/tls.hpp"
 #include "tests/fakes/certificates.hpp"
 #include "tests/fakes/scratch_folder.hpp"
+#include "tests/unit/base/recording_sink.hpp"
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
@@ -18,6 +19,7 @@
 #include <boost/asio/use_future.hpp>
 
 #include <atomic>
+#include <functional>
 #include <future>
 #include <memory>
 #include <string>
@@ -45,7 +47,8 @@ public:
 [[nodiscard]] Certificates& certificates();  // made once: keys take time
 
 // Answers by path: /echo with the body, /who with the principal, /ids with the request's ids, /slow after `release`,
-// /throw never, /large with 8 MiB, /close with close set, anything else with the path.
+// /throw never, /large with 8 MiB, /close with close set, /stream with what `streamed` makes, /slow/stream with that
+// after `release`, anything else with the path.
 class ServerFixture {
 public:
     explicit ServerFixture(net::ServerLimits limits = small_limits());
@@ -75,11 +78,16 @@ public:
     std::atomic<int> slow_waiting{0};  // requests in /slow
     std::atomic<bool> release{false};  // lets them go on
     std::atomic<int> handled{0};
+    std::function<net::BodySource()> streamed;  // set it before requests come
+
+    // What was logged so far, from info on.
+    std::vector<base::Record> logged();
 
 private:
     boost::asio::awaitable<net::Response> answer(net::Request request);
 
-    base::Log log_;
+    Recorded recorded_;
+    base::Log log_ = recording_log(recorded_, base::Level::info);
     base::SystemRandom random_;
     boost::asio::io_context context_{1};
     boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{context_.get_executor()};

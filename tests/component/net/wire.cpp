@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <csignal>
 #include <cstring>
 #include <stdexcept>
@@ -21,12 +22,13 @@
 namespace ghost::test {
 namespace {
 
-int connected(int family, const sockaddr* address, socklen_t size) {
+int connected(int family, const sockaddr* address, socklen_t size, int receive_buffer = 0) {
     const int fd = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     // A test that would hang fails instead.
     const timeval limit{.tv_sec = 60, .tv_usec = 0};
     ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    if (receive_buffer > 0) ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
     if (::connect(fd, address, size) == 0) return fd;
     ::close(fd);
     throw std::runtime_error("cannot connect");
@@ -34,12 +36,12 @@ int connected(int family, const sockaddr* address, socklen_t size) {
 
 }  // namespace
 
-Wire Wire::tcp(std::uint16_t port) {
+Wire Wire::tcp(std::uint16_t port, int receive_buffer) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    return Wire{connected(AF_INET, reinterpret_cast<const sockaddr*>(&address), sizeof address)};
+    return Wire{connected(AF_INET, reinterpret_cast<const sockaddr*>(&address), sizeof address, receive_buffer)};
 }
 
 Wire Wire::tls(std::uint16_t port, const net::TlsContext& context) {
@@ -119,6 +121,30 @@ std::string Wire::response(bool head) {
     auto whole = buffer_.substr(0, length);
     buffer_.erase(0, length);
     return whole;
+}
+
+std::string Wire::take(std::size_t count) {
+    while (buffer_.size() < count) {
+        if (!fill()) break;
+    }
+    auto taken = buffer_.substr(0, count);
+    buffer_.erase(0, taken.size());
+    return taken;
+}
+
+std::optional<std::string> Wire::chunk() {
+    std::size_t end = 0;
+    while ((end = buffer_.find("\r\n")) == std::string::npos) {
+        if (!fill()) return std::nullopt;
+    }
+    std::size_t size = 0;
+    const auto* const last = buffer_.data() + end;
+    const auto [stopped, error] = std::from_chars(buffer_.data(), last, size, 16);
+    if (stopped != last || error != std::errc{}) return std::nullopt;
+    static_cast<void>(take(end + 2));
+    auto data = take(size + 2);
+    if (data.size() != size + 2 || !data.ends_with("\r\n")) return std::nullopt;
+    return data.substr(0, size);
 }
 
 std::string Wire::rest() {

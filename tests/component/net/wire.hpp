@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -14,7 +15,8 @@ namespace ghost::test {
 
 class Wire {
 public:
-    static Wire tcp(std::uint16_t port);
+    // `receive_buffer`: its bytes in the kernel; 0: the system's choice.
+    static Wire tcp(std::uint16_t port, int receive_buffer = 0);
     static Wire tls(std::uint16_t port, const net::TlsContext& context);  // the handshake is left to shake()
     static Wire unix_socket(const std::string& path);
     ~Wire();
@@ -30,6 +32,9 @@ public:
     void hang_up_hard();  // with a reset
     // One response with its body; empty when the connection ended before a byte of it. `head`: it has no body.
     [[nodiscard]] std::string response(bool head = false);
+    // The next chunk of a body in chunks, "" for the last; nullopt when the connection ended first or it is none.
+    [[nodiscard]] std::optional<std::string> chunk();
+    [[nodiscard]] std::string take(std::size_t count);  // less when the connection ended first
     // All until the end of the connection; also waits for it.
     [[nodiscard]] std::string rest();
     // The connection ends without a byte more.
