@@ -10,7 +10,7 @@ namespace ghost::base {
 namespace {
 
 std::string from_environment(const char* name) {
-    const char* const value = std::getenv(name);
+    const char* const value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody sets any
     return value == nullptr ? std::string{} : std::string{value};
 }
 
