@@ -11,6 +11,8 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -26,7 +28,8 @@ namespace ghost::storage {
 // With `max_queued` jobs waiting or running: overloaded. Destroy it before the executors its callers run on.
 class WorkerPool {
 public:
-    // `name` becomes the threads' name (15 characters count).
+    // `name` becomes the threads' name (15 characters count). Without threads jobs run on the awaiting coroutine's own
+    // executor after one post, in the same order: for a simulation on one thread.
     WorkerPool(std::string name, std::size_t threads, std::size_t max_queued = 1024);
     ~WorkerPool();  // finishes what was queued, joins
     WorkerPool(const WorkerPool&) = delete;
@@ -44,10 +47,15 @@ public:
     [[nodiscard]] std::size_t queued() const noexcept { return *queued_; }
 
 private:
+    enum class Then : std::uint8_t { resume, post };
+    using Job = std::move_only_function<void(Then)>;
+
+    static bool run_next(std::deque<Job>& jobs, Then then);
     // `body` does not throw. It lives in the awaiting coroutine's frame, which the queued job keeps alive.
     [[nodiscard]] boost::asio::awaitable<void> perform(std::function<void()> body, std::atomic<bool>& stop);
 
-    boost::asio::thread_pool pool_;
+    std::optional<boost::asio::thread_pool> pool_;
+    std::shared_ptr<std::deque<Job>> own_turn_ = std::make_shared<std::deque<Job>>();  // without threads
     std::string name_;
     std::size_t max_queued_;
     std::shared_ptr<std::size_t> queued_ = std::make_shared<std::size_t>(0);  // loop thread only

@@ -11,6 +11,7 @@
 #include <future>
 #include <stdexcept>
 #include <thread>
+#include <vector>
 
 using namespace ghost;
 using base::Errc;
@@ -116,4 +117,38 @@ TEST_CASE("a pool that goes finishes what was queued") {
     CHECK(ran == 50);
     loop.context.restart();
     loop.context.run_for(std::chrono::seconds{30});  // the coroutines end after the pool
+}
+
+TEST_CASE("without threads jobs run on the loop's own, in order, and are finished with the pool") {
+    fakes::TestLoop loop;
+    std::vector<int> ran;
+    int resumed = 0;
+    const auto here = std::this_thread::get_id();
+    {
+        storage::WorkerPool pool{"store", 0};
+        const auto start = [&](int number) {
+            auto job = [&ran, number, here]() -> base::Result<int> {
+                if (std::this_thread::get_id() == here) ran.push_back(number);
+                return number;
+            };
+            boost::asio::co_spawn(loop.context, pool.run(job),
+                                  [&](std::exception_ptr, base::Result<int>) { ++resumed; });
+        };
+        start(1);
+        start(2);
+        CHECK(ran.empty());
+        loop.context.poll();
+        CHECK(ran == std::vector{1, 2});
+        CHECK(resumed == 2);
+        CHECK(pool.queued() == 0);
+        loop.context.restart();
+        start(3);
+        start(4);
+        loop.context.poll_one();  // 3 is queued
+        loop.context.poll_one();  // 4 is queued
+        CHECK(ran.size() == 2);
+    }
+    CHECK(ran == std::vector{1, 2, 3, 4});
+    loop.context.poll();
+    CHECK(resumed == 4);
 }
