@@ -1,11 +1,7 @@
 #include "storage/sqlite.hpp"
 
-#include "base/descriptor.hpp"
-
 #include <fmt/format.h>
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include <cerrno>
@@ -16,12 +12,10 @@ namespace {
 using base::Errc;
 using base::Result;
 
-// SQLite's own side files take the mode of the database, so it is set before SQLite sees the file.
-Result<void> make_private(const std::string& path) {
-    const base::Descriptor file{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
-    if (!file) return base::fail(base::errno_error(errno, "cannot open " + path));
-    if (::fchmod(file.get(), 0600) != 0) return base::fail(base::errno_error(errno, "cannot set the mode of " + path));
-    return {};
+bool is_real(sqlite3* database) {
+    sqlite3_vfs* vfs = nullptr;
+    return sqlite3_file_control(database, "main", SQLITE_FCNTL_VFS_POINTER, static_cast<void*>(&vfs)) == SQLITE_OK &&
+           vfs == sqlite3_vfs_find(nullptr);
 }
 
 }  // namespace
@@ -31,12 +25,14 @@ base::Error last_error(sqlite3* database, std::string_view what) {
     const auto extended = sqlite3_extended_errcode(database);
     base::Error error{Errc::io_error, fmt::format("{}: {} (SQLite {})", what, sqlite3_errmsg(database), extended)};
     if (extended == SQLITE_CONSTRAINT_UNIQUE) error.code = Errc::already_exists;
-    const bool no_space = extended == SQLITE_IOERR_WRITE && sqlite3_system_errno(database) == ENOSPC;
+    // Of files that are memory to SQLite (the log's index) it says only that they could not grow.
+    const auto number = sqlite3_system_errno(database);
+    const bool no_space = (code & 0xff) == SQLITE_IOERR && (number == ENOSPC || number == EDQUOT);
     if (code == SQLITE_FULL || no_space) {
         error.code = Errc::insufficient_storage;
         struct statvfs space = {};
         const auto* const file = sqlite3_db_filename(database, "main");
-        if (file != nullptr && ::statvfs(file, &space) == 0)
+        if (file != nullptr && is_real(database) && ::statvfs(file, &space) == 0)
             base::add_disk_facts(error, std::nullopt, std::uint64_t{space.f_bavail} * space.f_frsize);
     }
     return error;
@@ -94,15 +90,20 @@ std::optional<std::int64_t> Statement::maybe_number(int column) const {
     return number(column);
 }
 
-Result<Database> Database::open(const std::string& path) {
-    if (auto made = make_private(path); !made) return base::fail(std::move(made).error());
+Result<Database> Database::open(const std::string& path, Opening how) {
+    const int access = how.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
     sqlite3* handle = nullptr;
-    const auto code = sqlite3_open_v2(path.c_str(), &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
+    const auto code = sqlite3_open_v2(path.c_str(), &handle, access | SQLITE_OPEN_NOMUTEX, how.vfs);
     Database database{handle, path};
     if (handle == nullptr) return base::fail(Errc::io_error, path + ": out of memory");
     if (code != SQLITE_OK) return base::fail(last_error(handle, "cannot open " + path));
     sqlite3_extended_result_codes(handle, 1);
     return database;
+}
+
+bool Database::damaged() const noexcept {
+    const auto code = sqlite3_errcode(handle()) & 0xff;
+    return code == SQLITE_NOTADB || code == SQLITE_CORRUPT;
 }
 
 Result<void> Database::execute(const std::string& sql) {
@@ -133,9 +134,11 @@ Result<Transaction> Transaction::begin(Database& database) {
 }
 
 Transaction::~Transaction() {
-    // SQLite rolls back by itself after some errors (a full disk); then there is nothing to do.
-    if (database_ != nullptr && sqlite3_get_autocommit(database_->handle()) == 0)
-        static_cast<void>(database_->execute("ROLLBACK"));
+    if (open()) static_cast<void>(database_->execute("ROLLBACK"));
+}
+
+bool Transaction::open() const noexcept {
+    return database_ != nullptr && sqlite3_get_autocommit(database_->handle()) == 0;
 }
 
 Result<void> Transaction::commit() {

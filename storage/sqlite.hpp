@@ -43,14 +43,21 @@ private:
     std::unique_ptr<sqlite3_stmt, Finalize> statement_;
 };
 
+struct Opening {
+    const char* vfs = nullptr;  // SQLite's name of the file system; null: the real one
+    bool read_only = false;
+};
+
 class Database {
 public:
-    // Opens or makes the file, mode 0600.
-    [[nodiscard]] static base::Result<Database> open(const std::string& path);
+    // Opens or makes the file.
+    [[nodiscard]] static base::Result<Database> open(const std::string& path, Opening how = {});
 
     [[nodiscard]] base::Result<void> execute(const std::string& sql);  // one or more statements without rows
     [[nodiscard]] base::Result<Statement> prepare(std::string_view sql);
     [[nodiscard]] base::Result<std::string> first_text(std::string_view sql);  // the first column of the first row
+    // Whether the last failure was that the file is damaged, or no database at all.
+    [[nodiscard]] bool damaged() const noexcept;
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
     [[nodiscard]] sqlite3* handle() const noexcept { return database_.get(); }
 
@@ -72,6 +79,8 @@ public:
     ~Transaction();
 
     [[nodiscard]] base::Result<void> commit();
+    // False after an error for which SQLite has rolled back by itself.
+    [[nodiscard]] bool open() const noexcept;
 
 private:
     explicit Transaction(Database& database) : database_(&database) {}
