@@ -218,9 +218,11 @@ Result<void> StateDatabase::commit_one(const Changes& changes, Times at) {
         if (reserve_.give_up(at.now))
             log_.warn("the disk is full: the room kept back for the state database is given up",
                       {{"path", place_.path}, {"error", fault_}});
-        // Not truncated: the room that the log has is the last there is.
+        // Not truncated: the room that the log has is the last there is. What it held gets its place in the database
+        // while there is some, so that the log can start anew in its own.
         static_cast<void>(tables_->checkpoint(Tables::Log::restart));
         done = tables_->commit(changes);
+        if (done) static_cast<void>(tables_->checkpoint(Tables::Log::restart));
     }
     if (!done && (is_full(done.error()) || done.error().code == Errc::io_error)) fault_ = done.error().detail;
     return done;

@@ -1,102 +1,15 @@
-#include "base/clock.hpp"
-#include "fakes/awaiting.hpp"
-#include "fakes/scratch_folder.hpp"
-#include "fakes/virtual_clock.hpp"
-#include "small_disk.hpp"
-#include "storage/sqlite.hpp"
-#include "storage/sqlite_store.hpp"
-#include "storage/state_database.hpp"
+#include "database_fixture.hpp"
+#include "killed_writer.hpp"
 
-#include <catch2/catch.hpp>
-
-#include <spawn.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <array>
-#include <csignal>
-#include <filesystem>
-#include <fstream>
-#include <thread>
+#include <sstream>
 
 using namespace ghost;
 using base::Errc;
-using storage::StateStore;
 
 namespace {
-
-struct Fixture {
-    fakes::TestLoop loop;
-    fakes::ScratchFolder folder;
-    fakes::VirtualClock clock;
-    base::Log log;
-    std::string path = folder.path("state.db");
-
-    std::unique_ptr<StateStore> open() {
-        auto store = storage::open_sqlite_store(path, log, {.clock = &clock});
-        if (!store) FAIL(store.error().detail);
-        return std::move(*store);
-    }
-    base::Result<void> commit(StateStore& store, storage::Changes changes) {
-        return loop.await(store.commit(std::move(changes)));
-    }
-    storage::StoredState load(StateStore& store) {
-        auto state = loop.await(store.load());
-        if (!state) FAIL(state.error().detail);
-        return std::move(*state);
-    }
-    // Some of everything; `more` VMs make the file large.
-    void fill(StateStore& store, int more = 0) {
-        REQUIRE(
-            commit(store, {storage::VmRow{"vm-1", "web", "{}"}, storage::ImageRow{"debian", "{\"a\":1}"},
-                           storage::OperationRow{"done", "succeeded", 10, 15, "{\"b\":2}"},
-                           storage::OperationRow{"running", "running", 20, std::nullopt, "{}"},
-                           storage::EventRow{7, "/v1/vms/vm-1", "v1", "{}"},
-                           storage::KeyRow{"alice/1", "f", "done", 10}, storage::KeyRow{"alice/2", "f", "running", 20},
-                           storage::FactRow{"boot_id", "b"}, storage::FactRow{"other", "x"}}));
-        for (int i = 0; i < more; ++i)
-            REQUIRE(
-                commit(store, {storage::VmRow{"more-" + std::to_string(i), std::to_string(i), std::string(500, 'x')}}));
-    }
-    void close(std::unique_ptr<StateStore> store) { loop.await(store->close()); }
-
-    bool exists(std::string_view name) const { return std::filesystem::exists(folder.path(name)); }
-    std::vector<std::string> names(std::string_view prefix) const {
-        std::vector<std::string> found;
-        for (const auto& entry : std::filesystem::directory_iterator{folder.path()})
-            if (entry.path().filename().string().starts_with(prefix)) found.push_back(entry.path().filename().string());
-        std::ranges::sort(found);
-        return found;
-    }
-    void overwrite(std::string_view name, std::size_t from, std::size_t bytes) const {
-        std::fstream file{folder.path(name), std::ios::in | std::ios::out | std::ios::binary};
-        file.seekp(static_cast<std::streamoff>(from));
-        file << std::string(bytes, '\x5a');
-        REQUIRE(file.flush().good());
-    }
-    static std::string first(const std::string& file, std::string_view sql) {
-        auto database = storage::sqlite::Database::open(file, {.read_only = true});
-        REQUIRE(database);
-        return database->first_text(sql).value();
-    }
-    // What is safe was taken over, and nothing else.
-    void check_taken(StateStore& store) {
-        const auto state = load(store);
-        CHECK(state.vms.empty());
-        REQUIRE(state.images.size() == 1);
-        CHECK(state.images[0].document == "{\"a\":1}");
-        REQUIRE(state.operations.size() == 1);
-        CHECK(state.operations[0].id == "done");
-        CHECK(state.operations[0].document == "{\"b\":2}");
-        REQUIRE(state.keys.size() == 1);
-        CHECK(state.keys[0].key == "alice/1");
-        CHECK(state.events.empty());
-        CHECK(state.subjects.empty());
-        CHECK(state.facts == std::map<std::string, std::string>{{"other", "x"}});
-    }
-};
 
 bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
@@ -121,7 +34,7 @@ void make_version_1(const std::string& path) {
 
 }  // namespace
 
-TEST_CASE_METHOD(Fixture, "a first start is no loss") {
+TEST_CASE_METHOD(DatabaseFixture, "a first start is no loss") {
     auto store = open();
     CHECK(store->health().loss.empty());
     CHECK(store->health().fault.empty());
@@ -132,14 +45,14 @@ TEST_CASE_METHOD(Fixture, "a first start is no loss") {
     CHECK(open()->health().loss.empty());
 }
 
-TEST_CASE_METHOD(Fixture, "a good copy is whole, private, and replaced by the next") {
+TEST_CASE_METHOD(DatabaseFixture, "a good copy is whole, private, and replaced by the next") {
     auto store = open();
     fill(*store, 50);
     folder.write("state.db.copy.new", "left over by a crash");
     REQUIRE(loop.await(store->back_up()));
     CHECK(store->health().copied_ms == base::to_unix_ms(clock.wall()));
-    CHECK(Fixture::first(path + ".copy", "SELECT count(*) FROM vms") == "51");
-    CHECK(Fixture::first(path + ".copy", "PRAGMA quick_check") == "ok");
+    CHECK(DatabaseFixture::first(path + ".copy", "SELECT count(*) FROM vms") == "51");
+    CHECK(DatabaseFixture::first(path + ".copy", "PRAGMA quick_check") == "ok");
     CHECK(names("state.db.copy") == std::vector<std::string>{"state.db.copy"});
     struct stat found = {};
     REQUIRE(::stat((path + ".copy").c_str(), &found) == 0);
@@ -148,20 +61,20 @@ TEST_CASE_METHOD(Fixture, "a good copy is whole, private, and replaced by the ne
     REQUIRE(commit(*store, {storage::EraseVm{"vm-1"}}));
     clock.advance(std::chrono::hours{24});
     REQUIRE(loop.await(store->back_up()));
-    CHECK(Fixture::first(path + ".copy", "SELECT count(*) FROM vms") == "50");
+    CHECK(DatabaseFixture::first(path + ".copy", "SELECT count(*) FROM vms") == "50");
     CHECK(store->health().copied_ms == base::to_unix_ms(clock.wall()));
     loop.await(store->close());
     CHECK_FALSE(loop.await(store->back_up()));  // closed
 }
 
-TEST_CASE_METHOD(Fixture, "when the last copy was made is known at the next start") {
+TEST_CASE_METHOD(DatabaseFixture, "when the last copy was made is known at the next start") {
     auto store = open();
     REQUIRE(loop.await(store->back_up()));
     close(std::move(store));
     CHECK(open()->health().copied_ms > 0);
 }
 
-TEST_CASE_METHOD(Fixture, "a copy that can't be made leaves the old one") {
+TEST_CASE_METHOD(DatabaseFixture, "a copy that can't be made leaves the old one") {
     auto store = open();
     fill(*store);
     REQUIRE(loop.await(store->back_up()));
@@ -175,7 +88,7 @@ TEST_CASE_METHOD(Fixture, "a copy that can't be made leaves the old one") {
     CHECK(commit(*store, {storage::EraseVm{"vm-1"}}));
 }
 
-TEST_CASE_METHOD(Fixture, "a damaged database is moved aside, and what is safe is taken from the copy") {
+TEST_CASE_METHOD(DatabaseFixture, "a damaged database is moved aside, and what is safe is taken from the copy") {
     auto store = open();
     fill(*store, 100);
     REQUIRE(loop.await(store->back_up()));
@@ -202,7 +115,7 @@ TEST_CASE_METHOD(Fixture, "a damaged database is moved aside, and what is safe i
     CHECK(load(*store).vms.size() == 1);
 }
 
-TEST_CASE_METHOD(Fixture, "a damaged database without a copy makes an empty one, and says so") {
+TEST_CASE_METHOD(DatabaseFixture, "a damaged database without a copy makes an empty one, and says so") {
     folder.write("state.db", std::string(8192, 'x'));
     folder.write("state.db-wal", "w");
     folder.write("state.db-shm", "s");
@@ -214,7 +127,7 @@ TEST_CASE_METHOD(Fixture, "a damaged database without a copy makes an empty one,
     CHECK(std::ranges::all_of(set, [](const auto& name) { return name.starts_with(damaged_set); }));
 }
 
-TEST_CASE_METHOD(Fixture, "a copy that is damaged too is left alone") {
+TEST_CASE_METHOD(DatabaseFixture, "a copy that is damaged too is left alone") {
     auto store = open();
     fill(*store, 100);
     REQUIRE(loop.await(store->back_up()));
@@ -228,7 +141,7 @@ TEST_CASE_METHOD(Fixture, "a copy that is damaged too is left alone") {
     CHECK(folder.read("state.db.copy") == before);
 }
 
-TEST_CASE_METHOD(Fixture, "of what was damaged the three newest sets stay") {
+TEST_CASE_METHOD(DatabaseFixture, "of what was damaged the three newest sets stay") {
     for (int i = 0; i < 5; ++i) {
         folder.write("state.db", std::string(8192, static_cast<char>('a' + i)));
         open().reset();
@@ -243,7 +156,7 @@ TEST_CASE_METHOD(Fixture, "of what was damaged the three newest sets stay") {
     CHECK(folder.read("state.db.damaged-20260102T030435Z").front() == 'e');
 }
 
-TEST_CASE_METHOD(Fixture, "damage that shows only while loading is a loss, too") {
+TEST_CASE_METHOD(DatabaseFixture, "damage that shows only while loading is a loss, too") {
     auto store = open();
     fill(*store, 100);
     REQUIRE(loop.await(store->back_up()));
@@ -258,7 +171,7 @@ TEST_CASE_METHOD(Fixture, "damage that shows only while loading is a loss, too")
     CHECK(commit(*store, {storage::VmRow{"vm-2", "web", "{}"}}));
 }
 
-TEST_CASE_METHOD(Fixture, "a database that was removed is a loss when there are signs of it") {
+TEST_CASE_METHOD(DatabaseFixture, "a database that was removed is a loss when there are signs of it") {
     auto store = open();
     fill(*store);
     SECTION("its copy") {
@@ -308,24 +221,24 @@ TEST_CASE_METHOD(Fixture, "a database that was removed is a loss when there are 
     }
 }
 
-TEST_CASE_METHOD(Fixture, "before a migration the old database is copied; only the newest such copy stays") {
+TEST_CASE_METHOD(DatabaseFixture, "before a migration the old database is copied; only the newest such copy stays") {
     make_version_1(path);
     folder.write("state.db.v0", "older");
     folder.write("state.db.vacation", "not ours");
     auto store = open();
     CHECK(store->health().loss.empty());
-    CHECK(Fixture::first(path + ".v1", "PRAGMA user_version") == "1");
-    CHECK(Fixture::first(path + ".v1", "SELECT name FROM vms") == "web");
+    CHECK(DatabaseFixture::first(path + ".v1", "PRAGMA user_version") == "1");
+    CHECK(DatabaseFixture::first(path + ".v1", "SELECT name FROM vms") == "web");
     CHECK_FALSE(exists("state.db.v0"));
     CHECK(exists("state.db.vacation"));
     CHECK(load(*store).vms.size() == 1);
     REQUIRE(commit(*store, {storage::FactRow{"a", "b"}}));
     close(std::move(store));
-    CHECK(Fixture::first(path, "PRAGMA user_version") == "2");
+    CHECK(DatabaseFixture::first(path, "PRAGMA user_version") == "2");
     CHECK(load(*open()).vms.size() == 1);
 }
 
-TEST_CASE_METHOD(Fixture, "a copy of an older version gives what it has") {
+TEST_CASE_METHOD(DatabaseFixture, "a copy of an older version gives what it has") {
     make_version_1(path + ".copy");
     folder.write("state.db", std::string(8192, 'x'));
     auto store = open();
@@ -333,7 +246,7 @@ TEST_CASE_METHOD(Fixture, "a copy of an older version gives what it has") {
     CHECK(load(*store).images.size() == 1);
 }
 
-TEST_CASE_METHOD(Fixture, "a newer database is refused and not changed by a byte") {
+TEST_CASE_METHOD(DatabaseFixture, "a newer database is refused and not changed by a byte") {
     auto store = open();
     fill(*store);
     REQUIRE(loop.await(store->back_up()));
@@ -347,7 +260,7 @@ TEST_CASE_METHOD(Fixture, "a newer database is refused and not changed by a byte
     CHECK(names("state.db.damaged").empty());
 }
 
-TEST_CASE_METHOD(Fixture, "garbage at the log's end doesn't hurt what stands before it") {
+TEST_CASE_METHOD(DatabaseFixture, "garbage at the log's end doesn't hurt what stands before it") {
     auto store = open();
     fill(*store, 20);
     // As after kill -9: the log is there and nobody has moved it into the database.
@@ -360,5 +273,30 @@ TEST_CASE_METHOD(Fixture, "garbage at the log's end doesn't hurt what stands bef
     CHECK(load(*store).vms.size() == 21);
     CHECK(store->health().loss.empty());
     close(std::move(store));
-    CHECK(Fixture::first(path, "PRAGMA quick_check") == "ok");
+    CHECK(DatabaseFixture::first(path, "PRAGMA quick_check") == "ok");
+}
+
+TEST_CASE_METHOD(DatabaseFixture, "kill -9 in the middle of making a copy leaves the one before, whole") {
+    for (int round = 0; round < 4; ++round) {
+        const auto name = "round-" + std::to_string(round);
+        path = folder.path(name);
+        std::istringstream lines{told_until_killed({path, "copy"}, 20 + 3 * round)};
+        int rows = 0;
+        int copied = 0;  // rows that the last copy must have
+        for (std::string line; std::getline(lines, line);)
+            if (line == "copied")
+                copied = rows;
+            else
+                ++rows;
+        REQUIRE(copied > 0);
+        CHECK(first(path + ".copy", "PRAGMA quick_check") == "ok");
+        CHECK(std::stoi(first(path + ".copy", "SELECT count(*) FROM vms")) >= copied);
+
+        auto store = open();
+        CHECK(store->health().loss.empty());
+        CHECK(load(*store).vms.size() >= static_cast<std::size_t>(rows));
+        REQUIRE(loop.await(store->back_up()));
+        CHECK(names(name + ".copy") == std::vector{name + ".copy"});
+        close(std::move(store));
+    }
 }

@@ -4,19 +4,14 @@
 #include "fakes/awaiting.hpp"
 #include "fakes/memory_store.hpp"
 #include "fakes/scratch_folder.hpp"
-#include "small_disk.hpp"
+#include "killed_writer.hpp"
 #include "storage/sqlite.hpp"
 #include "storage/sqlite_store.hpp"
 
 #include <catch2/catch.hpp>
 
-#include <spawn.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <csignal>
 #include <filesystem>
 #include <set>
 #include <sstream>
@@ -217,58 +212,10 @@ TEST_CASE_METHOD(Fixture, "a folder that isn't there is an io_error that names t
     CHECK(error.detail.find(path) != std::string::npos);
 }
 
-TEST_CASE_METHOD(Fixture, "a full disk refuses the commit, keeps what there is, and works again with room") {
-    const SmallDisk disk{folder.path("disk"), 1U << 20U};
-    if (!disk.mounted()) {
-        WARN("no right to mount a tmpfs: not run");
-        return;
-    }
-    path = disk.path("state.db");
-    auto store = open();
-    REQUIRE(put(*store, "1", "a"));
-    const auto big = [&](std::string id) {
-        storage::Changes changes;
-        changes.emplace_back(storage::ImageRow{std::move(id), std::string(3U << 20U, 'x')});
-        return loop.await(store->commit(std::move(changes)));
-    };
-    const auto full = big("big");
-    REQUIRE_FALSE(full);
-    CHECK(full.error().code == Errc::insufficient_storage);
-    CHECK(full.error().facts.contains("free"));
-    CHECK(loop.await(store->load())->vms.size() == 1);
-    CHECK(loop.await(store->load())->images.empty());
-    CHECK(put(*store, "2", "b"));
-}
-
 TEST_CASE_METHOD(Fixture, "every commit that was reported survives kill -9") {
     for (int round = 0; round < 3; ++round) {
-        std::array<int, 2> out{};
-        REQUIRE(::pipe2(out.data(), O_CLOEXEC) == 0);
-        posix_spawn_file_actions_t actions;
-        posix_spawn_file_actions_init(&actions);
-        posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
-        std::string program = STORE_WRITER;
         path = folder.path("round-" + std::to_string(round));
-        std::array<char*, 3> argv{program.data(), path.data(), nullptr};
-        pid_t pid = -1;
-        REQUIRE(::posix_spawn(&pid, program.c_str(), &actions, nullptr, argv.data(), environ) == 0);
-        posix_spawn_file_actions_destroy(&actions);
-        ::close(out[1]);
-
-        std::string told;
-        std::array<char, 4096> buffer{};
-        bool killed = false;
-        for (;;) {
-            const auto count = ::read(out[0], buffer.data(), buffer.size());
-            if (count <= 0) break;
-            told.append(buffer.data(), static_cast<std::size_t>(count));
-            if (!killed && std::ranges::count(told, '\n') >= 40 + 17 * round) killed = ::kill(pid, SIGKILL) == 0;
-        }
-        ::close(out[0]);
-        int status = 0;
-        REQUIRE(::waitpid(pid, &status, 0) == pid);
-        REQUIRE(WIFSIGNALED(status));
-
+        const auto told = told_until_killed({path}, 40 + 17 * round);
         auto store = open();
         const auto state = loop.await(store->load());
         REQUIRE(state);
