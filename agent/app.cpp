@@ -18,8 +18,10 @@ namespace {
 
 constexpr std::chrono::seconds request_grace{10};
 constexpr std::chrono::seconds lane_grace{3};
-constexpr std::chrono::milliseconds bad_lag{100};
 constexpr std::chrono::seconds host_objects_patience{10};
+constexpr std::chrono::hours backup_interval{24};
+constexpr std::string_view boot_id_file = "/proc/sys/kernel/random/boot_id";
+constexpr std::string_view boot_fact = "boot_id";          // in the database
 constexpr std::chrono::seconds host_objects_interval{30};  // between looks while something is wrong with them
 
 std::string machine() {
@@ -70,6 +72,8 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
             s_.random, s_.log},
            // A pool of another's says where its volumes go once it is there.
            {has_own_pool(config_) ? disks_dir_ : "", config_.state_dir + "/consoles", identity_.install_id}),
+      orphans_({index_, vms_, images_, operations_, observer_, s_.files, volumes_, s_.clock, s_.log},
+               {has_own_pool(config_) ? disks_dir_ : "", config_.state_dir + "/consoles", image_dir(config_)}),
       loop_(s_.clock),
       health_(s_.clock, GHOST_VERSION),
       facts_({.name = config_.agent.name.empty() ? host_name() : config_.agent.name,
@@ -115,6 +119,10 @@ asio::awaitable<void> App::start() {
     tasks_.spawn("events", observer_.follow_events());
     tasks_.spawn("states", observer_.sample_states_forever());
     tasks_.spawn("guests", observer_.sample_guests_forever());
+    tasks_.spawn("reread", observer_.reread_forever());
+    tasks_.spawn("host boot", settle_host_boot());
+    tasks_.spawn("orphans", orphans_.watch());
+    tasks_.spawn("backup", back_up_daily());
     tasks_.spawn("disk watch", disk_watch_.run());
     tasks_.spawn("loop monitor", loop_.run());
     tasks_.spawn("health", watch_health());
@@ -152,6 +160,8 @@ asio::awaitable<void> App::load_state() {
     if (const auto measured = co_await disk_watch_.measure(); !measured) throw StartFault{measured.error()};
     const auto state = co_await s_.store.load();
     if (!state) throw StartFault{state.error()};
+    if (const auto boot = state->facts.find(std::string{boot_fact}); boot != state->facts.end())
+        last_boot_ = boot->second;
     events_.restore(*state);
     images_.restore(state->images, s_.log);
     vms_.restore(state->vms);
@@ -166,6 +176,8 @@ void App::recover(const std::vector<Operation>& unfinished) {
                     {{"operation", operation.id}, {"kind", operation.kind}, {"target", operation.target.name}});
         if (operation.target.type == "vm")
             vms_.recover(operation);
+        else if (operation.target.type == "orphans")
+            orphans_.recover(operation);
         else
             images_.recover(operation);
     }
@@ -211,6 +223,34 @@ asio::awaitable<void> App::make_host_objects() {
     host_objects_made_.notify();
 }
 
+// An agent's start starts nothing, but for the first after the host's.
+asio::awaitable<void> App::settle_host_boot() {
+    while (!observer_.synced() && !stopping_) co_await observer_.synced_changed().wait();
+    if (stopping_) co_return;
+    const auto boot = co_await s_.files.read(std::string{boot_id_file}, 64);
+    if (!boot) {
+        s_.log.warn("whether the host has booted can't be told", {{"error", boot.error().detail}});
+        co_return;
+    }
+    const auto id = boot->substr(0, boot->find('\n'));
+    if (id == last_boot_) co_return;
+    if (!last_boot_.empty()) co_await vms_.start_after_boot();
+    last_boot_ = id;
+    storage::Changes changes;
+    changes.emplace_back(storage::FactRow{std::string{boot_fact}, id});
+    if (const auto kept = co_await s_.store.commit(std::move(changes)); !kept)
+        s_.log.error("the host's boot id can't be kept", {{"error", kept.error().detail}});
+}
+
+asio::awaitable<void> App::back_up_daily() {
+    do {
+        const auto age = s_.clock.wall() - base::from_unix_ms(s_.store.health().copied_ms);
+        if (age < backup_interval) continue;
+        if (const auto done = co_await s_.store.back_up(); !done)
+            s_.log.error("the state database can't be copied", {{"error", done.error().detail}});
+    } while (co_await s_.clock.sleep_for(std::chrono::hours{1}));
+}
+
 // What the PC's owner reserved is kept from images, too. A cache on a disk of its own has no reserve.
 base::Result<void> App::room_for_image(const std::string& name, std::uint64_t bytes) {
     return config_.libvirt.image_cache.empty() ? capacity_.hold_disk(name, bytes) : base::Result<void>{};
@@ -225,6 +265,7 @@ asio::awaitable<void> App::image_room_used(std::string name) {
 void App::use_disk_directory(const std::string& path) {
     disks_dir_ = path;
     vms_.use_disk_directory(path);
+    orphans_.use_disk_directory(path);
     disk_watch_.use_directory(path);
 }
 
@@ -287,47 +328,6 @@ void App::reload(const Reload& fresh) {
     s_.log.info("configuration read again");
 }
 
-void App::add_health_checks() {
-    health_.add("libvirt", [this]() -> CheckResult {
-        const auto& link = s_.hypervisor.link();
-        if (!link.connected) return {CheckStatus::down, link.reason.empty() ? "not connected yet" : link.reason};
-        for (const auto& lane : s_.hypervisor.lanes())
-            // Guests' agents, monitors and processes that won't die hang by themselves.
-            if (lane.breaker_open && lane.name != "guest" && lane.name != "control")
-                return {CheckStatus::down, fmt::format("every {} call is overdue: libvirt doesn't answer", lane.name)};
-        for (const auto& lane : s_.hypervisor.lanes())
-            if (lane.overdue > 0)
-                return {CheckStatus::degraded, fmt::format("{} {} call(s) overdue", lane.overdue, lane.name)};
-        if (!observer_.synced()) return {CheckStatus::degraded, "the domains are being read"};
-        return {};
-    });
-    health_.add("network", [this]() -> CheckResult {
-        return network_fault_.empty() ? CheckResult{} : CheckResult{CheckStatus::degraded, network_fault_};
-    });
-    health_.add("storage", [this]() -> CheckResult {
-        const auto& space = disk_watch_.space();
-        boost::json::object figures{{"free_bytes", space.free}, {"total_bytes", space.total}};
-        if (!disk_watch_.fault().empty()) return {CheckStatus::down, disk_watch_.fault(), std::move(figures)};
-        if (!pool_fault_.empty()) return {CheckStatus::degraded, pool_fault_, std::move(figures)};
-        if (space.free < reserve_of(config_).disk_bytes)
-            return {CheckStatus::degraded, "less is free than is reserved for the host's owner", std::move(figures)};
-        return {CheckStatus::up, "", std::move(figures)};
-    });
-    health_.add("api", [this]() -> CheckResult {
-        return tls_fault_.empty() ? CheckResult{} : CheckResult{CheckStatus::degraded, tls_fault_};
-    });
-    health_.add("loop", [this]() -> CheckResult {
-        const auto lag = loop_.last_minute();
-        const auto ms = [](std::chrono::microseconds us) {
-            return std::round(static_cast<double>(us.count()) / 10.0) / 100.0;
-        };
-        boost::json::object figures{
-            {"lag_p50_ms", ms(lag.p50)}, {"lag_p99_ms", ms(lag.p99)}, {"lag_max_ms", ms(lag.max)}};
-        if (lag.p99 > bad_lag) return {CheckStatus::degraded, "the event loop is late", std::move(figures)};
-        return {CheckStatus::up, "", std::move(figures)};
-    });
-}
-
 void App::add_routes() {
     const VmDefaults defaults{config_.defaults.vcpus, config_.defaults.memory_mib, config_.defaults.disk_gib,
                               config_.libvirt.network};
@@ -336,6 +336,7 @@ void App::add_routes() {
     api::add_image_routes(router_, images_, events_, answers_);
     api::add_root_routes(router_, facts_, s_.hypervisor, capacity_);
     api::add_event_routes(router_, events_, s_.clock);
+    api::add_orphan_routes(router_, orphans_, answers_);
     api::add_health_routes(router_, health_, [this] { return not_ready_because(); }, config_.health.path);
     api::add_openapi_route(router_);
     api_ = api::make_gate({.router = router_,

@@ -13,6 +13,7 @@
 #include "agent/images/image_service.hpp"
 #include "agent/metrics.hpp"
 #include "agent/operations/operation_service.hpp"
+#include "agent/orphans/orphan_service.hpp"
 #include "agent/service_notify.hpp"
 #include "agent/vm/observer.hpp"
 #include "agent/vm/vm_index.hpp"
@@ -107,6 +108,8 @@ private:
     boost::asio::awaitable<void> settle_host_objects();
     boost::asio::awaitable<void> make_host_objects();
     boost::asio::awaitable<void> announce_ready();
+    boost::asio::awaitable<void> settle_host_boot();
+    boost::asio::awaitable<void> back_up_daily();
     [[nodiscard]] base::Result<void> room_for_image(const std::string& name, std::uint64_t bytes);
     boost::asio::awaitable<void> image_room_used(std::string name);
     void use_disk_directory(const std::string& path);
@@ -137,6 +140,7 @@ private:
     Capacity capacity_;
     DiskWatch disk_watch_;
     VmService vms_;
+    OrphanService orphans_;
     LoopMonitor loop_;
     Health health_;
     api::RootFacts facts_;
@@ -154,7 +158,7 @@ private:
     std::string tls_fault_;      // why the TLS listeners are closed; empty when they aren't
     std::string network_fault_;  // of the default network, as it was last made sure of
     std::string pool_fault_;
-    std::string store_fault_;
+    std::string last_boot_;  // boot id of the host when the agent last settled it; empty: never
     bool stopping_ = false;
 };
 

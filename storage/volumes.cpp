@@ -1,5 +1,6 @@
 #include "storage/volumes.hpp"
 
+#include "storage/qcow2_header.hpp"
 #include "storage/qemu_img.hpp"
 
 #include <boost/asio/this_coro.hpp>
@@ -87,5 +88,27 @@ asio::awaitable<Result<VolumeInfo>> Volumes::inspect(std::string path) {
 }
 
 asio::awaitable<Result<void>> Volumes::remove(std::string path) { co_return co_await files_.remove(std::move(path)); }
+
+asio::awaitable<Result<std::uint64_t>> Volumes::size_of(std::string path, std::string format) {
+    const auto file = co_await files_.stat(path);
+    if (!file) co_return base::fail(file.error());
+    if (!*file) co_return base::fail(Errc::not_found, path + " does not exist");
+    if (!(*file)->regular) co_return std::uint64_t{0};
+    if (format != "qcow2") co_return (*file)->size;
+    const auto head = co_await files_.read_head(path, image_head_size);
+    if (!head) co_return base::fail(head.error());
+    const auto header = parse_qcow2_header(*head);
+    if (!header) co_return base::fail(header.error().code, fmt::format("{}: {}", path, header.error().detail));
+    co_return header->virtual_size;
+}
+
+asio::awaitable<Result<std::string>> Volumes::backing_of(std::string path) {
+    const auto head = co_await files_.read_head(path, image_head_size);
+    if (!head) co_return base::fail(head.error());
+    const auto header = parse_qcow2_header(*head);
+    if (!header || header->backing_path.empty()) co_return std::string{};
+    if (header->backing_path.starts_with('/')) co_return header->backing_path;
+    co_return (std::filesystem::path{path}.parent_path() / header->backing_path).lexically_normal().string();
+}
 
 }  // namespace ghost::storage

@@ -37,6 +37,11 @@ public:
     // Safe beside a running domain.
     [[nodiscard]] boost::asio::awaitable<base::Result<VolumeInfo>> inspect(std::string path);
     [[nodiscard]] boost::asio::awaitable<base::Result<void>> remove(std::string path);
+    // Virtual size of a disk of any origin, bytes, as its header or its length says: nothing else is opened for it.
+    // `format`: "qcow2" or "raw". A block device's can't be told: 0.
+    [[nodiscard]] boost::asio::awaitable<base::Result<std::uint64_t>> size_of(std::string path, std::string format);
+    // The backing file that a qcow2 names, absolute; empty: none, or no qcow2.
+    [[nodiscard]] boost::asio::awaitable<base::Result<std::string>> backing_of(std::string path);
 
 private:
     Files& files_;

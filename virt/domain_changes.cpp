@@ -163,4 +163,10 @@ Result<void> set_domain_record(virConnectPtr connection, const std::string& uuid
     });
 }
 
+Result<void> rename_domain(virConnectPtr connection, const std::string& uuid, const std::string& name) {
+    return on_domain(connection, uuid, "rename the domain", [&name](virDomainPtr domain) {
+        return virDomainGetName(domain) == name ? 0 : virDomainRename(domain, name.c_str(), 0);
+    });
+}
+
 }  // namespace ghost::virt

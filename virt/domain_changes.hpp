@@ -34,5 +34,8 @@ namespace ghost::virt {
 [[nodiscard]] base::Result<void> set_domain_autostart(virConnectPtr connection, const std::string& uuid, bool on);
 [[nodiscard]] base::Result<void> set_domain_record(virConnectPtr connection, const std::string& uuid,
                                                    const std::string& record);
+// Named so already is a success.
+[[nodiscard]] base::Result<void> rename_domain(virConnectPtr connection, const std::string& uuid,
+                                               const std::string& name);
 
 }  // namespace ghost::virt

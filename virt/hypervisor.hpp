@@ -131,10 +131,13 @@ public:
     // Replaces our metadata element, live and persistent.
     [[nodiscard]] virtual Task<void> set_record(std::string uuid, std::string record, Stalled stalled) = 0;
 
+    // Of a domain that is off, without snapshots; named so already is a success. already_exists: the name is taken.
+    [[nodiscard]] virtual Task<void> rename(std::string uuid, std::string name, Stalled stalled) = 0;
+
     // Host objects.
     // Starts the network; when `name` is "default" and it isn't there, defines it first (NAT, 192.168.122.0/24, or the
     // next free one of 192.168.123-139 when a host route clashes). not_found for another missing one.
-    [[nodiscard]] virtual Task<NetworkInfo> ensure_network(std::string name) = 0;
+    [[nodiscard]] virtual Task<NetworkInfo> ensure_network(std::string name, Stalled stalled = {}) = 0;
     // Starts pool `name`; when `create_at` isn't empty and the pool isn't there, defines a directory pool at that path.
     [[nodiscard]] virtual Task<PoolInfo> ensure_pool(std::string name, std::string create_at) = 0;
 };

@@ -241,11 +241,19 @@ Hypervisor::Task<void> LibvirtHypervisor::set_record(std::string uuid, std::stri
     return change(std::move(uuid), definition_limit, std::move(work), std::move(stalled));
 }
 
+Hypervisor::Task<void> LibvirtHypervisor::rename(std::string uuid, std::string name, Stalled stalled) {
+    DomainWork work = [name = std::move(name)](virConnectPtr c, const std::string& id) {
+        return rename_domain(c, id, name);
+    };
+    return change(std::move(uuid), definition_limit, std::move(work), std::move(stalled));
+}
+
 // ---- Host objects
 
-Hypervisor::Task<NetworkInfo> LibvirtHypervisor::ensure_network(std::string name) {
+Hypervisor::Task<NetworkInfo> LibvirtHypervisor::ensure_network(std::string name, Stalled stalled) {
     LanePool::Work<NetworkInfo> work = [name](virConnectPtr c) { return virt::ensure_network(c, name); };
-    return lanes_.change<NetworkInfo>(LaneClass::mutate, "network " + name, host_object_limit, std::move(work), {});
+    return lanes_.change<NetworkInfo>(LaneClass::mutate, "network " + name, host_object_limit, std::move(work),
+                                      std::move(stalled));
 }
 
 Hypervisor::Task<PoolInfo> LibvirtHypervisor::ensure_pool(std::string name, std::string create_at) {

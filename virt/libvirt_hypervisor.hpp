@@ -67,7 +67,9 @@ public:
     [[nodiscard]] Task<void> set_autostart(std::string uuid, bool on, Stalled stalled) override;
     [[nodiscard]] Task<void> set_record(std::string uuid, std::string record, Stalled stalled) override;
 
-    [[nodiscard]] Task<NetworkInfo> ensure_network(std::string name) override;
+    [[nodiscard]] Task<void> rename(std::string uuid, std::string name, Stalled stalled) override;
+
+    [[nodiscard]] Task<NetworkInfo> ensure_network(std::string name, Stalled stalled = {}) override;
     [[nodiscard]] Task<PoolInfo> ensure_pool(std::string name, std::string create_at) override;
 
     // Watches and timers of libvirt that are alive; 0 some turns of the loop after close().

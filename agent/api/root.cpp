@@ -29,7 +29,8 @@ json::object root_resource(const RootFacts& facts, const virt::Link& link) {
             {"agent_id", agent_id},
             {"version", facts.version},
             {"started_at", base::rfc3339(facts.started_at)},
-            {"features", json::array{"vms", "images", "operations", "resources", "events", "if_match"}},
+            {"features", json::array{"vms", "images", "operations", "resources", "events", "orphans", "adopt",
+                                     "if_match", "idempotency_key", "dry_run"}},
             {"hypervisor", hypervisor_json(link)},
             {"core", json::object{{"state", facts.core_state}}}};
 }

@@ -10,6 +10,7 @@
 #include "agent/host/health.hpp"
 #include "agent/images/image_service.hpp"
 #include "agent/operations/operation_service.hpp"
+#include "agent/orphans/orphan_service.hpp"
 #include "agent/vm/vm_service.hpp"
 #include "base/log.hpp"
 #include "net/router.hpp"
@@ -24,6 +25,7 @@ void add_vm_routes(net::Router& router, VmService& vms, const EventLog& events, 
                    VmDefaults defaults);
 void add_operation_routes(net::Router& router, const EventLog& events, const Answers& answers);
 void add_image_routes(net::Router& router, ImageService& images, const EventLog& events, const Answers& answers);
+void add_orphan_routes(net::Router& router, OrphanService& orphans, const Answers& answers);
 void add_event_routes(net::Router& router, EventLog& events, base::Clock& clock);
 
 struct RootFacts {

@@ -2,6 +2,7 @@
 #include "agent/api/reply.hpp"
 #include "agent/api/routes.hpp"
 #include "agent/json_reader.hpp"
+#include "agent/vm/vm_fields.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -162,6 +163,30 @@ asio::awaitable<net::Response> act_with_options(const Vms& vms, net::Request req
     co_return co_await vms.answers.accepted(begun, *wait, request.context);
 }
 
+base::Result<std::string> read_new_name(const net::Request& request) {
+    const auto body = read_body(request, true);
+    if (!body) return base::fail(body.error());
+    std::vector<base::Fault> faults;
+    if (!body->is_object()) {
+        faults.push_back({"", "expected an object, got " + describe(*body)});
+        return base::fail(validation_error(std::move(faults)));
+    }
+    JsonReader reader{body->get_object(), "", faults};
+    auto name = reader.has("name") ? fields::vm_name(reader, "name") : std::nullopt;
+    reader.finish();
+    if (!faults.empty()) return base::fail(validation_error(std::move(faults)));
+    return name.value_or("");
+}
+
+asio::awaitable<net::Response> adopt(const Vms& vms, net::Request request) {
+    const auto wait = read_change(request);
+    if (!wait) co_return to_problem(wait.error(), request.context);
+    auto name = read_new_name(request);
+    if (!name) co_return to_problem(name.error(), request.context);
+    const auto begun = co_await vms.service.adopt(request.context, request.params.at("vm"), std::move(*name));
+    co_return co_await vms.answers.accepted(begun, *wait, request.context);
+}
+
 }  // namespace
 
 void add_vm_routes(net::Router& router, VmService& service, const EventLog& events, const Answers& answers,
@@ -176,6 +201,7 @@ void add_vm_routes(net::Router& router, VmService& service, const EventLog& even
     router.add(Method::patch, "/v1/vms/{vm}", [vms](net::Request r) { return update(*vms, std::move(r)); });
     router.add(Method::del, "/v1/vms/{vm}", [vms](net::Request r) { return remove(*vms, std::move(r)); });
 
+    router.add(Method::post, "/v1/vms/{vm}/adopt", [vms](net::Request r) { return adopt(*vms, std::move(r)); });
     const std::pair<std::string_view, PlainVerb> plain[] = {
         {"start", &VmService::start},   {"reset", &VmService::reset},     {"pause", &VmService::pause},
         {"resume", &VmService::resume}, {"suspend", &VmService::suspend},

@@ -50,6 +50,7 @@ public:
     void set_host(unsigned cpus, std::uint64_t memory_mib);
     // The disks' file system, and how much of it the planned disks occupy.
     void set_disk(storage::Space space, std::uint64_t ours);
+    [[nodiscard]] const Reserve& reserve() const noexcept { return reserve_; }
     [[nodiscard]] bool known() const noexcept { return cpus_ > 0 && disk_.total > 0; }
 
     // `without` names a VM that is left out of the sums (it is being resized or started).

@@ -59,31 +59,45 @@ void Observer::link_lost() {
     synced_changed_.notify();
 }
 
+asio::awaitable<base::Result<std::size_t>> Observer::read_all() {
+    const ReadingOrder::Reading reading{order_};
+    const auto domains = co_await hypervisor_.domains();
+    if (!domains) co_return base::fail(domains.error());
+    std::set<std::string, std::less<>> seen;
+    for (const auto& domain : *domains) {
+        seen.insert(domain.uuid);
+        if (reading.accept(domain.uuid)) apply(domain);
+    }
+    std::vector<std::string> gone;
+    for (const auto& [id, vm] : index_.all())
+        if (!seen.contains(id)) gone.push_back(id);
+    for (const auto& id : gone)
+        if (reading.accept(id)) vanished(id);
+    co_return domains->size();
+}
+
 asio::awaitable<void> Observer::resync() {
     while (hypervisor_.link().connected) {
-        const ReadingOrder::Reading reading{order_};
-        const auto domains = co_await hypervisor_.domains();
-        if (domains) {
-            std::set<std::string, std::less<>> seen;
-            for (const auto& domain : *domains) {
-                seen.insert(domain.uuid);
-                if (reading.accept(domain.uuid)) apply(domain);
-            }
-            std::vector<std::string> gone;
-            for (const auto& [id, vm] : index_.all())
-                if (!seen.contains(id)) gone.push_back(id);
-            for (const auto& id : gone)
-                if (reading.accept(id)) vanished(id);
+        const auto read = co_await read_all();
+        if (read) {
             if (on_sync) co_await on_sync();
             synced_ = true;
             synced_changed_.notify();
-            log_.info("read all domains", {{"domains", domains->size()}});
+            log_.info("read all domains", {{"domains", *read}});
             co_return;
         }
         // The caller's end; a pause would sleep through it.
-        if (domains.error().code == base::Errc::cancelled) co_return;
-        log_.warn("the domains can't be read; trying again", {{"error", domains.error().detail}});
+        if (read.error().code == base::Errc::cancelled) co_return;
+        log_.warn("the domains can't be read; trying again", {{"error", read.error().detail}});
         if (!co_await clock_.sleep_for(resync_pause)) co_return;
+    }
+}
+
+asio::awaitable<void> Observer::reread_forever() {
+    while (co_await clock_.sleep_for(reread_interval)) {
+        if (!synced_) continue;
+        if (const auto read = co_await read_all(); !read)
+            log_.debug("the domains can't be read again", {{"error", read.error().detail}});
     }
 }
 
@@ -159,6 +173,9 @@ void Observer::apply(const virt::DomainInfo& domain) {
     seen.power_reason = domain.power_reason;
     seen.live_vcpus = domain.live_vcpus;
     seen.live_memory_mib = domain.live_memory_mib;
+    seen.disk_paths.clear();
+    for (const auto& disk : domain.disks)
+        if (!disk.path.empty()) seen.disk_paths.push_back(disk.path);
     seen.at = clock_.wall();
     const bool runs = domain.power == virt::Power::running || domain.power == virt::Power::paused;
     if (!runs) {

@@ -32,6 +32,9 @@ public:
     // other's, and nobody's state.
     [[nodiscard]] boost::asio::awaitable<void> sample_guests_forever();
 
+    // Everything again every few minutes, should an event ever have been lost, until cancelled.
+    [[nodiscard]] boost::asio::awaitable<void> reread_forever();
+
     // Reads one domain now; for the end of an operation, so that its answer shows the truth.
     [[nodiscard]] boost::asio::awaitable<void> refresh(std::string id);
 
@@ -50,6 +53,7 @@ public:
     std::function<boost::asio::awaitable<void>()> on_sync;
     [[nodiscard]] base::Notifier& synced_changed() noexcept { return synced_changed_; }
 
+    static constexpr std::chrono::minutes reread_interval{5};
     static constexpr std::chrono::seconds sample_interval{10};
     static constexpr std::chrono::seconds address_interval{2};  // while a running VM has none yet
     static constexpr std::chrono::seconds agent_interval{30};   // between questions to a guest agent
@@ -64,6 +68,7 @@ private:
     };
 
     boost::asio::awaitable<void> resync();
+    boost::asio::awaitable<base::Result<std::size_t>> read_all();
     boost::asio::awaitable<void> refresh_pending();
     boost::asio::awaitable<void> sample_states();
     boost::asio::awaitable<void> sample_usage(std::string id);

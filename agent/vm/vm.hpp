@@ -59,6 +59,7 @@ struct VmPlan {
     std::string seed;                          // path of the NoCloud image
     std::string console_log;
     std::map<std::string, std::string> macs;  // nic -> MAC
+    bool adopted = false;                     // others defined it: its files may lie anywhere
 };
 
 struct VmUsage {
@@ -77,6 +78,7 @@ struct Observed {
     std::string addresses_from = {};  // "dhcp_lease" | "guest_agent", while there are any
     std::optional<base::Wall> running_since = {};
     std::optional<VmUsage> usage = {};
+    std::vector<std::string> disk_paths = {};  // of the files that its disks have open now; not shown
     base::Wall at = {};
 };
 

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -213,7 +214,7 @@ std::vector<Step> VmService::create_steps(OperationControl& control, std::string
     if (vm.spec.power_on) {
         steps.push_back({"start",
                          [this, vm, &control]() -> Done {
-                             if (auto networks = co_await ensure_networks(vm); !networks) co_return networks;
+                             if (auto networks = co_await ensure_networks(control, vm); !networks) co_return networks;
                              // A forced stop passed by meanwhile: it is the last word.
                              if (const auto* now = p_.index.find(vm.id); now != nullptr && !now->spec.power_on)
                                  co_return base::Result<void>{};
@@ -266,10 +267,24 @@ VmService::Done VmService::make_disks(Vm vm) {
 }
 
 VmService::Done VmService::remove_disks(Vm vm) {
-    base::Result<void> result = co_await p_.volumes.remove(vm.plan.root_disk);
+    auto result = co_await remove_disk(vm, vm.plan.root_disk);
     for (const auto& [name, path] : vm.plan.disks)
-        if (auto removed = co_await p_.volumes.remove(path); !removed) result = removed;
+        if (auto removed = co_await remove_disk(vm, path); !removed) result = removed;
     co_return result;
+}
+
+// Of an adopted VM only what is a file and nobody else's.
+VmService::Done VmService::remove_disk(Vm vm, std::string path) {
+    if (path.empty()) co_return base::Result<void>{};
+    if (!vm.plan.adopted) co_return co_await p_.volumes.remove(std::move(path));
+    const auto file = co_await p_.files.stat(path);
+    if (!file) co_return base::fail(file.error());
+    bool others = false;
+    for (const auto& [id, other] : p_.index.all())
+        others = others ||
+                 (id != vm.id && std::ranges::find(other.observed.disk_paths, path) != other.observed.disk_paths.end());
+    if (!file->has_value() || !(*file)->regular || others) co_return base::Result<void>{};
+    co_return co_await p_.volumes.remove(std::move(path));
 }
 
 VmService::Done VmService::define(Vm vm, virt::Hypervisor::Stalled stalled) {
@@ -292,11 +307,12 @@ VmService::Done VmService::define(Vm vm, virt::Hypervisor::Stalled stalled) {
     co_return co_await p_.hypervisor.define(std::move(spec), std::move(stalled));
 }
 
-VmService::Done VmService::ensure_networks(Vm vm) {
+VmService::Done VmService::ensure_networks(OperationControl& control, Vm vm) {
     std::set<std::string> networks;
-    for (const auto& [name, nic] : vm.spec.nics) networks.insert(nic.network);
+    for (const auto& [name, nic] : vm.spec.nics)
+        if (!nic.network.empty()) networks.insert(nic.network);  // an adopted VM's NIC may be on a bridge
     for (const auto& name : networks)
-        if (const auto network = co_await p_.hypervisor.ensure_network(name); !network)
+        if (const auto network = co_await p_.hypervisor.ensure_network(name, control.stalled()); !network)
             co_return base::fail(network.error());
     co_return base::Result<void>{};
 }

@@ -97,8 +97,13 @@ asio::awaitable<Outcome> VmService::run_remove(OperationControl& control, std::s
 asio::awaitable<void> VmService::remove_leftover(Vm vm) {
     auto done = co_await p_.hypervisor.undefine(vm.id, {});
     if (done) done = co_await remove_files(vm);
+    if (done) {
+        leftovers_.erase(vm.id);
+        co_return;
+    }
     // The next full reading finds it again.
-    if (!done) p_.log.error("a leftover domain can't be taken away", {{"vm", vm.id}, {"error", done.error().detail}});
+    leftovers_.insert_or_assign(vm.id, vm);
+    p_.log.error("a leftover domain can't be taken away", {{"vm", vm.id}, {"error", done.error().detail}});
 }
 
 // In phase error what is left of it shows, and a delete can be asked for (again). A delete that took nothing but the
@@ -113,7 +118,8 @@ asio::awaitable<void> VmService::keep(Outcome& outcome, std::string id, Phase ph
 // Of a VM without a domain: as many as can be; the first that can't is the error.
 VmService::Done VmService::remove_files(Vm vm) {
     auto result = co_await remove_disks(vm);
-    if (auto seed = co_await p_.files.remove(vm.plan.seed); !seed && result) result = seed;
+    if (!vm.plan.seed.empty())
+        if (auto seed = co_await p_.files.remove(vm.plan.seed); !seed && result) result = seed;
     if (auto console = co_await remove_console(vm); !console && result) result = console;
     co_return result;
 }

@@ -189,7 +189,8 @@ std::string to_document(const Vm& vm) {
                               {"disks", strings_json(vm.plan.disks)},
                               {"seed", vm.plan.seed},
                               {"console_log", vm.plan.console_log},
-                              {"macs", strings_json(vm.plan.macs)}}},
+                              {"macs", strings_json(vm.plan.macs)},
+                              {"adopted", vm.plan.adopted}}},
     };
     return json::serialize(doc);
 }
@@ -226,7 +227,8 @@ base::Result<Vm> vm_from_document(std::string_view document) {
                    .disks = strings_from(reader.object("disks")),
                    .seed = text(reader, "seed"),
                    .console_log = text(reader, "console_log"),
-                   .macs = strings_from(reader.object("macs"))};
+                   .macs = strings_from(reader.object("macs")),
+                   .adopted = reader.boolean("adopted").value_or(false)};
     }
     if (vm.id.empty() || vm.name.empty()) return base::fail(damaged("no id or name"));
     if (!faults.empty()) return base::fail(damaged(faults.front().pointer + " " + faults.front().detail));

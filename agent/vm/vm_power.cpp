@@ -19,6 +19,11 @@ constexpr std::chrono::seconds settle_limit{30};  // from the hypervisor's yes t
 
 bool is_off(const Vm& vm) { return vm.observed.power == Power::off || vm.observed.power == Power::crashed; }
 
+template <Power power>
+bool has_power(const Vm& vm) {
+    return vm.observed.power == power;
+}
+
 // Takes `asked` back, unless somebody asked otherwise since.
 void want_again(Vm& vm, bool asked, bool before) {
     if (vm.spec.power_on == asked) want_power(vm, before);
@@ -38,7 +43,7 @@ VmService::Begun VmService::start(base::Context context, std::string id, IfMatch
             co_return base::fail(power_conflict(**vm, "start"));
         if (const auto fits = fits_to_start(**vm); !fits) co_return base::fail(fits.error());
     }
-    Verb verb{.kind = "vm.start"};
+    Verb verb{.kind = "vm.start", .reached = is_running};
     verb.would = {"start " + (*vm)->name};
     verb.needs = p_.capacity.needs({(*vm)->spec.vcpus, (*vm)->spec.memory_mib, 0}, (*vm)->id);
     verb.edit = [](Vm& v) { want_power(v, true); };
@@ -54,7 +59,7 @@ VmService::Begun VmService::stop(base::Context context, std::string id, StopOpti
     // A forced stop passes every queue: whatever else is under way with the VM.
     if (!is_running(**vm) && !(options.force && p_.operations.busy((*vm)->id)) && !p_.operations.busy((*vm)->id))
         co_return base::fail(power_conflict(**vm, "stop"));
-    Verb verb{.kind = "vm.stop", .exclusive = !options.force, .cancellable = !options.force};
+    Verb verb{.kind = "vm.stop", .exclusive = !options.force, .cancellable = !options.force, .reached = is_off};
     verb.would = {options.force ? fmt::format("power {} off", (*vm)->name)
                                 : fmt::format("ask {} to shut down, and power it off after {} s", (*vm)->name,
                                               options.timeout.count())};
@@ -89,7 +94,7 @@ VmService::Done VmService::power_on(OperationControl& control, std::string id) {
     (void)co_await control.begin_step("prepare");
     const auto* vm = p_.index.find(id);
     if (vm == nullptr) co_return base::fail(base::Errc::not_found, "the VM is gone");
-    if (auto networks = co_await ensure_networks(*vm); !networks) co_return networks;
+    if (auto networks = co_await ensure_networks(control, *vm); !networks) co_return networks;
     vm = p_.index.find(id);
     if (vm != nullptr && vm->observed.power != Power::suspended)
         if (auto grown = co_await apply_growth(id); !grown) co_return grown;
@@ -187,12 +192,13 @@ VmService::Begun VmService::pause(base::Context context, std::string id, IfMatch
     if (!vm) co_return base::fail(vm.error());
     if ((*vm)->observed.power != Power::running && !p_.operations.busy((*vm)->id))
         co_return base::fail(power_conflict(**vm, "pause"));
-    co_return co_await begin(std::move(context), **vm,
-                             {.kind = "vm.pause", .would = {fmt::format("pause {}", (*vm)->name)}},
-                             [this, vm_id = (*vm)->id](OperationControl& control) -> Done {
-                                 (void)co_await control.begin_step("pause");
-                                 co_return co_await p_.hypervisor.pause(vm_id, control.stalled());
-                             });
+    co_return co_await begin(
+        std::move(context), **vm,
+        {.kind = "vm.pause", .reached = has_power<Power::paused>, .would = {fmt::format("pause {}", (*vm)->name)}},
+        [this, vm_id = (*vm)->id](OperationControl& control) -> Done {
+            (void)co_await control.begin_step("pause");
+            co_return co_await p_.hypervisor.pause(vm_id, control.stalled());
+        });
 }
 
 VmService::Begun VmService::resume(base::Context context, std::string id, IfMatch match) {
@@ -200,25 +206,27 @@ VmService::Begun VmService::resume(base::Context context, std::string id, IfMatc
     if (!vm) co_return base::fail(vm.error());
     if ((*vm)->observed.power != Power::paused && !p_.operations.busy((*vm)->id))
         co_return base::fail(power_conflict(**vm, "resume"));
-    co_return co_await begin(std::move(context), **vm,
-                             {.kind = "vm.resume", .would = {fmt::format("resume {}", (*vm)->name)}},
-                             [this, vm_id = (*vm)->id](OperationControl& control) -> Done {
-                                 (void)co_await control.begin_step("resume");
-                                 co_return co_await p_.hypervisor.resume(vm_id, control.stalled());
-                             });
+    co_return co_await begin(
+        std::move(context), **vm,
+        {.kind = "vm.resume", .reached = has_power<Power::running>, .would = {fmt::format("resume {}", (*vm)->name)}},
+        [this, vm_id = (*vm)->id](OperationControl& control) -> Done {
+            (void)co_await control.begin_step("resume");
+            co_return co_await p_.hypervisor.resume(vm_id, control.stalled());
+        });
 }
 
 VmService::Begun VmService::suspend(base::Context context, std::string id, IfMatch match) {
     const auto vm = changeable(id, match);
     if (!vm) co_return base::fail(vm.error());
     if (!is_running(**vm) && !p_.operations.busy((*vm)->id)) co_return base::fail(power_conflict(**vm, "suspend"));
-    co_return co_await begin(
-        std::move(context), **vm,
-        {.kind = "vm.suspend", .would = {fmt::format("save the memory of {} to disk", (*vm)->name)}},
-        [this, vm_id = (*vm)->id](OperationControl& control) -> Done {
-            (void)co_await control.begin_step("suspend");
-            co_return co_await p_.hypervisor.save(vm_id, control.stalled());
-        });
+    co_return co_await begin(std::move(context), **vm,
+                             {.kind = "vm.suspend",
+                              .reached = has_power<Power::suspended>,
+                              .would = {fmt::format("save the memory of {} to disk", (*vm)->name)}},
+                             [this, vm_id = (*vm)->id](OperationControl& control) -> Done {
+                                 (void)co_await control.begin_step("suspend");
+                                 co_return co_await p_.hypervisor.save(vm_id, control.stalled());
+                             });
 }
 
 }  // namespace ghost::agent

@@ -26,6 +26,7 @@ std::vector<std::string_view> allowed_verbs(virt::Power power) {
     return {};
 }
 
+constexpr std::chrono::minutes outage_patience{10};           // for a hypervisor that went away
 constexpr std::string_view power_before = "power_on_before";  // in an operation's plan
 
 bool wanted_power_before(const Operation& operation, bool otherwise) {
@@ -83,6 +84,7 @@ asio::awaitable<Outcome> VmService::go_on(OperationControl& control, std::string
     const auto& kind = control.operation().kind;
     if (kind == "vm.create") co_return co_await resume_create(control, id);
     if (kind == "vm.delete") co_return co_await run_remove(control, id);
+    if (kind == "vm.adopt") co_return co_await run_adopt(control, id);
     outcome.result = base::fail(base::Errc::interrupted,
                                 "the agent stopped while this was under way; the VM is as it is observed now");
     const auto* vm = p_.index.find(id);
@@ -159,6 +161,22 @@ void VmService::journal(Outcome& outcome, const std::string& id) const {
     if (p_.index.find(id) != nullptr) outcome.changes.emplace_back(changed_row(id));
 }
 
+// The hypervisor may have gone away between doing and answering: it is waited for, and what it shows then counts.
+VmService::Done VmService::judge_by_truth(OperationControl& control, std::string id,
+                                          std::function<bool(const Vm&)> reached, base::Result<void> told) {
+    if (told || !reached || told.error().code != base::Errc::hypervisor_unavailable) co_return told;
+    const auto deadline = p_.clock.now() + outage_patience;
+    while (!p_.observer.synced() && !control.stopping() && p_.clock.now() < deadline) {
+        control.stalled()();
+        co_await p_.observer.synced_changed().wait_until(p_.clock, deadline);
+    }
+    if (control.stopping() || !p_.observer.synced()) co_return told;
+    co_await p_.observer.refresh(id);
+    const auto* vm = p_.index.find(id);
+    if (vm != nullptr && reached(*vm)) told = {};
+    co_return told;
+}
+
 VmService::Begun VmService::begin(base::Context context, const Vm& vm, Verb verb, Body body) {
     const auto id = vm.id;
     OperationRequest request;
@@ -185,7 +203,7 @@ VmService::Begun VmService::begin(base::Context context, const Vm& vm, Verb verb
     auto work = [this, id, verb, body = std::move(body)](OperationControl& control) -> asio::awaitable<Outcome> {
         p_.index.touch(id);
         Outcome outcome;
-        outcome.result = co_await body(control);
+        outcome.result = co_await judge_by_truth(control, id, verb.reached, co_await body(control));
         if (verb.claim) p_.index.release(id);
         if (!control.stopping()) co_await p_.observer.refresh(id);
         if (!outcome.result && verb.rollback) p_.index.change(id, verb.rollback);

@@ -64,6 +64,8 @@ public:
     [[nodiscard]] boost::asio::awaitable<void> remember(std::string id);
     // Takes away a domain that outlived its VM, with whatever of its files is left.
     [[nodiscard]] boost::asio::awaitable<void> remove_leftover(Vm vm);
+    // Those that couldn't be taken away yet, by id.
+    [[nodiscard]] const std::map<std::string, Vm>& leftovers() const noexcept { return leftovers_; }
     // Where the disks of VMs created from now on go.
     void use_disk_directory(std::string path) { placement_.disks = std::move(path); }
     // Goes on with an operation that a stop or a crash interrupted: a create from where it was, a delete to its end, a
@@ -81,6 +83,11 @@ public:
     [[nodiscard]] Begun pause(base::Context context, std::string id, IfMatch match);
     [[nodiscard]] Begun resume(base::Context context, std::string id, IfMatch match);
     [[nodiscard]] Begun suspend(base::Context context, std::string id, IfMatch match);
+
+    // Takes a domain over that others defined; `name`: empty, its own. Also validation_failed: a name is needed.
+    [[nodiscard]] Begun adopt(base::Context context, std::string id, std::string name);
+    // Starts what is wanted on and is to come back (autostart) after a boot of the host.
+    [[nodiscard]] boost::asio::awaitable<void> start_after_boot();
 
     // Whether changes are taken: the hypervisor is connected, was read, and answers. Error: hypervisor_unavailable.
     [[nodiscard]] base::Result<void> ready_for_work() const;
@@ -102,11 +109,15 @@ private:
         Edit edit = {};      // journalled with the operation's acceptance; empty: the record stays
         Edit rollback = {};  // applied and journalled if the operation fails; empty: the record stays as edited
         bool claim = false;  // counts as running while the operation runs
+        // What it is to come to: judged by this when the hypervisor went away before it answered; empty: by its error.
+        std::function<bool(const Vm&)> reached = {};
         std::vector<std::string> would = {};
         boost::json::object needs = {};
     };
     Begun begin(base::Context context, const Vm& vm, Verb verb, Body body);
 
+    Done judge_by_truth(OperationControl& control, std::string id, std::function<bool(const Vm&)> reached,
+                        base::Result<void> told);
     base::Result<void> reachable() const;  // but for what hangs in the lanes
     base::Result<const Vm*> changeable(const std::string& id, const IfMatch& match, bool passes_queues = false) const;
     [[nodiscard]] storage::VmRow new_row(const std::string& id) const;
@@ -125,8 +136,9 @@ private:
     Done write_seed(Vm vm, std::string user_data);
     Done make_disks(Vm vm);
     Done remove_disks(Vm vm);
+    Done remove_disk(Vm vm, std::string path);
     Done define(Vm vm, virt::Hypervisor::Stalled stalled);
-    Done ensure_networks(Vm vm);
+    Done ensure_networks(OperationControl& control, Vm vm);
     Done wait_for_address(std::string id);
 
     // delete
@@ -134,6 +146,10 @@ private:
     boost::asio::awaitable<void> keep(Outcome& outcome, std::string id, Phase phase);
     Done remove_files(Vm vm);
     Done remove_console(Vm vm);
+
+    // adopt
+    boost::asio::awaitable<Outcome> run_adopt(OperationControl& control, std::string id);
+    boost::asio::awaitable<base::Result<Vm>> plan_adoption(OperationControl& control, std::string id);
 
     // power
     Done power_on(OperationControl& control, std::string id);
@@ -151,6 +167,7 @@ private:
 
     VmParts p_;
     VmPlacement placement_;
+    std::map<std::string, Vm> leftovers_;
 };
 
 // Raises the generation when that is news.

@@ -220,9 +220,23 @@ FakeHypervisor::Task<void> FakeHypervisor::set_record(std::string uuid, std::str
     return change_domain("set_record", std::move(uuid), std::move(stalled), std::move(effect));
 }
 
+FakeHypervisor::Task<void> FakeHypervisor::rename(std::string uuid, std::string name, Stalled stalled) {
+    DomainEffect effect = [this, name = std::move(name)](DomainInfo& domain) -> Result<void> {
+        if (domain.name == name) return {};
+        if (domain.live_vcpus > 0) return wrong_state(domain);
+        for (const auto& [other, known] : domains_)
+            if (known.name == name && other != domain.uuid)
+                return base::fail(Errc::already_exists, "domain " + name + " exists");
+        domain.name = name;
+        tell(domain.uuid, "defined");
+        return {};
+    };
+    return change_domain("rename", std::move(uuid), std::move(stalled), std::move(effect));
+}
+
 // ---- Host objects
 
-FakeHypervisor::Task<virt::NetworkInfo> FakeHypervisor::ensure_network(std::string name) {
+FakeHypervisor::Task<virt::NetworkInfo> FakeHypervisor::ensure_network(std::string name, Stalled stalled) {
     virt::NetworkInfo found;
     Effect effect = [this, &name, &found]() -> Result<void> {
         auto it = networks_.find(name);
@@ -235,7 +249,7 @@ FakeHypervisor::Task<virt::NetworkInfo> FakeHypervisor::ensure_network(std::stri
         return {};
     };
     // Not as a domain's changes: nothing is left to happen once nobody waits, so the effect may look at what is here.
-    if (const auto done = co_await change("ensure_network", {}, std::move(effect), Late::lost); !done)
+    if (const auto done = co_await change("ensure_network", std::move(stalled), std::move(effect), Late::lost); !done)
         co_return base::fail(done.error());
     co_return found;
 }

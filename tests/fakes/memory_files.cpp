@@ -54,7 +54,7 @@ const MemoryFiles::Node* MemoryFiles::find(const std::string& path) const {
 std::vector<std::string> MemoryFiles::files() const {
     std::vector<std::string> paths;
     for (const auto& [path, node] : nodes_)
-        if (!node.directory) paths.push_back(path);
+        if (!node.directory && !path.starts_with("/proc/")) paths.push_back(path);
     return paths;
 }
 

@@ -30,7 +30,7 @@ public:
     [[nodiscard]] const Node* find(const std::string& path) const;
     [[nodiscard]] bool exists(const std::string& path) const { return find(path) != nullptr; }
     void erase(const std::string& path) { nodes_.erase(path); }
-    // Paths of all regular files, sorted.
+    // Paths of all regular files, sorted; without the kernel's own.
     [[nodiscard]] std::vector<std::string> files() const;
 
     // Faults. The n-th change from now on (1: the next) fails; changes are write, remove, rename, make_directories,

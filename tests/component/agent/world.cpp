@@ -17,6 +17,7 @@ World::World() {
     config.metrics.enabled = false;
     config.resources.reserved_disk_gb = 1;
     files.put_directory("/var/lib/ghost");
+    files.put(boot_id_file, "first\n");
 }
 
 World::~World() {

@@ -56,6 +56,8 @@ struct Watcher {
 // The disks, the database and the hypervisor outlive an agent: boot() and crash() as often as a test likes.
 class World {
 public:
+    static constexpr auto boot_id_file = "/proc/sys/kernel/random/boot_id";
+
     World();
     ~World();
 

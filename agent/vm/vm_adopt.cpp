@@ -1,0 +1,128 @@
+// Taking over a domain that others defined, as it is and running or not: it gets
+// our record, maybe a name, and nothing else of it changes.
+#include "agent/vm/vm_service.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace ghost::agent {
+namespace asio = boost::asio;
+namespace {
+
+constexpr std::string_view new_name = "name";  // in an operation's plan
+
+std::uint64_t gib_up(std::uint64_t bytes) { return (bytes + (1ULL << 30) - 1) >> 30; }
+
+base::Error name_needed(const Vm& vm, std::string_view why) {
+    auto detail = fmt::format("{} {}: give it a name", vm.name, why);
+    base::Error error{base::Errc::validation_failed, "/name: " + detail};
+    error.faults.push_back({"/name", std::move(detail)});
+    return error;
+}
+
+}  // namespace
+
+VmService::Begun VmService::adopt(base::Context context, std::string ref, std::string name) {
+    if (const auto ready = ready_for_work(); !ready) co_return base::fail(ready.error());
+    const auto* vm = p_.index.find_ref(ref);
+    if (vm == nullptr) co_return base::fail(base::Errc::not_found, "no VM " + ref);
+    if (vm->managed) {
+        base::Error ours{base::Errc::state_conflict, vm->name + " is managed already"};
+        ours.facts["state"] = "managed";
+        ours.facts["allowed"] = boost::json::array{};
+        co_return base::fail(std::move(ours));
+    }
+    if (name.empty() && !is_vm_name(vm->name)) co_return base::fail(name_needed(*vm, "is no name for a VM"));
+    const auto wanted = name.empty() ? vm->name : name;
+    for (const auto& [id, other] : p_.index.all())
+        if (other.name == wanted && id != vm->id) {
+            base::Error taken{base::Errc::already_exists, fmt::format("there is a VM named {} already", wanted)};
+            taken.facts["id"] = id;
+            co_return base::fail(std::move(taken));
+        }
+    if (wanted != vm->name && (is_running(*vm) || vm->observed.power == virt::Power::suspended)) {
+        base::Error running{base::Errc::state_conflict,
+                            fmt::format("{} is {}, and libvirt renames only what is off: adopt it by its own name, or "
+                                        "shut it down first",
+                                        vm->name, virt::name_of(vm->observed.power))};
+        running.facts["state"] = virt::name_of(vm->observed.power);
+        running.facts["allowed"] = boost::json::array{};
+        co_return base::fail(std::move(running));
+    }
+    OperationRequest operation;
+    operation.kind = "vm.adopt";
+    operation.target = {"vm", vm->id, wanted};
+    operation.context = std::move(context);
+    operation.result_href = "/v1/vms/" + vm->id;
+    operation.plan[new_name] = wanted;
+    if (operation.context.dry_run) {
+        if (wanted != vm->name) operation.would.push_back(fmt::format("rename {} to {}", vm->name, wanted));
+        operation.would.push_back(fmt::format("write our record into the domain {}", wanted));
+        operation.needs = p_.capacity.needs({vm->spec.vcpus, vm->spec.memory_mib, 0}, vm->id);
+        co_return p_.operations.preview(std::move(operation));
+    }
+    co_return co_await p_.operations.begin(
+        std::move(operation), [this, id = vm->id](OperationControl& control) { return run_adopt(control, id); });
+}
+
+// Each step may run again: after a crash all of them do.
+asio::awaitable<Outcome> VmService::run_adopt(OperationControl& control, std::string id) {
+    p_.index.touch(id);
+    Outcome outcome;
+    auto adopted = co_await plan_adoption(control, id);
+    if (!adopted) {
+        outcome.result = base::fail(adopted.error());
+        co_return outcome;
+    }
+    (void)co_await control.begin_step("rename");
+    outcome.result = co_await p_.hypervisor.rename(id, adopted->name, control.stalled());
+    if (outcome.result) {
+        (void)co_await control.begin_step("record");
+        outcome.result = co_await p_.hypervisor.set_record(id, to_document(*adopted), control.stalled());
+    }
+    if (!outcome.result) co_return outcome;
+    outcome.changes.emplace_back(storage::VmRow{id, adopted->name, to_document(*adopted)});
+    outcome.applied = [this, vm = *adopted] { p_.index.put(vm); };
+    co_return outcome;
+}
+
+// What our record of it will say.
+asio::awaitable<base::Result<Vm>> VmService::plan_adoption(OperationControl& control, std::string id) {
+    (void)co_await control.begin_step("inspect");
+    const auto domain = co_await p_.hypervisor.domain(id);
+    if (!domain) co_return base::fail(domain.error());
+    if (!domain->persistent) {
+        base::Error gone{base::Errc::state_conflict,
+                         domain->name +
+                             " is transient: it is gone once it is off. Make it persistent first "
+                             "(virsh dumpxml, virsh define)"};
+        gone.facts["state"] = "transient";
+        gone.facts["allowed"] = boost::json::array{};
+        co_return base::fail(std::move(gone));
+    }
+    auto vm = vm_from_domain(*domain);
+    vm.managed = true;
+    vm.created_at = p_.clock.wall();
+    if (const auto* name = control.operation().plan.if_contains(new_name); name != nullptr && name->is_string())
+        vm.name = std::string{name->get_string()};
+    vm.plan.installation = placement_.installation;
+    vm.plan.adopted = true;
+    vm.spec.disks.clear();
+    for (const auto& disk : domain->disks) {
+        if (disk.cdrom || disk.path.empty()) continue;
+        const auto bytes = co_await p_.volumes.size_of(disk.path, disk.format);
+        if (!bytes) co_return base::fail(bytes.error());
+        if (vm.plan.root_disk.empty()) {
+            vm.plan.root_disk = disk.path;
+            vm.spec.disk_gib = vm.plan.root_gib = gib_up(*bytes);
+        } else {
+            vm.plan.disks[disk.target] = disk.path;
+            vm.spec.disks[disk.target] = {gib_up(*bytes)};
+        }
+    }
+    for (std::size_t i = 0; i < domain->nics.size(); ++i) vm.plan.macs[fmt::format("eth{}", i)] = domain->nics[i].mac;
+    co_return vm;
+}
+
+}  // namespace ghost::agent

@@ -1,0 +1,136 @@
+#include "component/agent/world.hpp"
+
+#include <boost/json/serialize.hpp>
+#include <catch2/catch.hpp>
+
+using namespace ghost;
+using namespace ghost::tests;
+namespace json = boost::json;
+
+namespace {
+
+constexpr auto their_id = "7d3c0f0e-1111-4222-8333-444455556666";
+
+// A domain that somebody made with virsh: a qcow2 and a raw disk, two NICs, one of them on a bridge.
+virt::DomainInfo their_domain(World& world, const std::string& name = "legacy",
+                              virt::Power power = virt::Power::running) {
+    world.files.put("/srv/legacy.qcow2", fakes::qcow2_bytes(3ULL << 30));
+    world.files.put("/srv/data.img", std::string(1 << 20, 'x'));
+    virt::DomainInfo domain;
+    domain.uuid = their_id;
+    domain.name = name;
+    domain.power = power;
+    domain.vcpus = 2;
+    domain.memory_mib = 1024;
+    domain.disks = {{"vda", "", "/srv/legacy.qcow2", "qcow2", false},
+                    {"vdb", "", "/srv/data.img", "raw", false},
+                    {"sda", "", "/srv/install.iso", "raw", true}};
+    domain.nics = {{"52:54:00:00:00:01", "default", "virtio"}, {"52:54:00:00:00:02", "", "virtio"}};
+    return domain;
+}
+
+Reply adopt(World& world, const std::string& ref, json::object body = {}) {
+    return world.post("/v1/vms/" + ref + "/adopt?wait=60", std::move(body));
+}
+
+}  // namespace
+
+TEST_CASE("a running domain of others is taken over as it is") {
+    World world;
+    world.boot();
+    world.hypervisor->put(their_domain(world));
+    world.settle();
+    REQUIRE_FALSE(world.get("/v1/vms/legacy").at("/managed").as_bool());
+    CHECK(world.post("/v1/vms/legacy/stop").status == 403);
+
+    const auto adopted = adopt(world, "legacy");
+    INFO(json::serialize(adopted.body));
+    REQUIRE(adopted.status == 200);
+    CHECK(adopted.text("/id") == their_id);
+    CHECK(adopted.at("/managed").as_bool());
+    CHECK(adopted.text("/status/power") == "running");
+    CHECK(adopted.text("/spec/power") == "on");
+    CHECK(adopted.at("/spec/disk_gib").to_number<int>() == 3);
+    CHECK(adopted.at("/spec/disks/vdb/size_gib").to_number<int>() == 1);
+    CHECK(adopted.text("/spec/nics/eth0/network") == "default");
+    CHECK(world.hypervisor->count("define") == 0);
+    CHECK(world.hypervisor->find(their_id)->record.has_value());
+    CHECK(world.store.vms().contains(their_id));
+    CHECK(adopt(world, "legacy").text("/code") == "state_conflict");
+    CHECK(world.post("/v1/vms/legacy/stop?wait=60").status == 200);
+    CHECK(world.post("/v1/vms/legacy/start?wait=60").status == 200);
+
+    // It is ours in every respect from now on, also when the database is lost.
+    world.shut_down();
+    world.store = fakes::MemoryStore{};
+    world.boot();
+    CHECK(world.get("/v1/vms/legacy").at("/managed").as_bool());
+}
+
+TEST_CASE("a domain that is off gets another name, and one that runs keeps its own") {
+    World world;
+    world.boot();
+    world.hypervisor->put(their_domain(world, "Legacy Box", virt::Power::off));
+    world.settle();
+    const auto unnamed = adopt(world, their_id);
+    CHECK(unnamed.status == 422);
+    CHECK(unnamed.text("/errors/0/pointer") == "/name");
+    CHECK(adopt(world, their_id, {{"name", "No Name"}}).status == 422);
+    CHECK(adopt(world, their_id, {{"nom", "x"}}).status == 422);
+    const auto named = adopt(world, their_id, {{"name", "box"}});
+    REQUIRE(named.status == 200);
+    CHECK(named.text("/name") == "box");
+    CHECK(world.hypervisor->find(their_id)->name == "box");
+
+    auto running = their_domain(world, "Other", virt::Power::running);
+    running.uuid = "8d3c0f0e-1111-4222-8333-444455556666";
+    world.hypervisor->put(running);
+    world.settle();
+    CHECK(adopt(world, running.uuid, {{"name", "other"}}).text("/code") == "state_conflict");
+    CHECK(adopt(world, running.uuid, {{"name", "box"}}).text("/code") == "already_exists");
+    CHECK(adopt(world, "none").status == 404);
+}
+
+TEST_CASE("a transient domain isn't taken over") {
+    World world;
+    world.boot();
+    auto domain = their_domain(world);
+    domain.persistent = false;
+    world.hypervisor->put(domain);
+    world.settle();
+    CHECK(adopt(world, "legacy").text("/code") == "state_conflict");
+    CHECK_FALSE(world.hypervisor->find(their_id)->record);
+}
+
+TEST_CASE("an adoption that a crash cut off is gone on with") {
+    const auto call = GENERATE(as<std::string>{}, "rename", "set_record");
+    World world;
+    world.boot();
+    world.hypervisor->put(their_domain(world));
+    world.settle();
+    world.hypervisor->hang(call);
+    const auto begun = world.post("/v1/vms/legacy/adopt");
+    REQUIRE(begun.status == 202);
+    world.crash();
+    world.boot();
+    CHECK(world.get("/v1/operations/" + begun.text("/id") + "?wait=60").text("/state") == "succeeded");
+    CHECK(world.get("/v1/vms/legacy").at("/managed").as_bool());
+}
+
+TEST_CASE("the delete of an adopted VM takes its own files and nobody else's") {
+    World world;
+    world.boot();
+    world.hypervisor->put(their_domain(world));
+    auto sharer = their_domain(world, "sharer");
+    sharer.uuid = "8d3c0f0e-1111-4222-8333-444455556666";
+    sharer.disks = {{"vda", "", "/srv/data.img", "raw", false}};
+    world.hypervisor->put(sharer);
+    world.files.put("/srv/install.iso", "iso");
+    world.settle();
+    REQUIRE(adopt(world, "legacy").status == 200);
+    CHECK(world.call(net::Method::del, "/v1/vms/legacy?wait=60").status == 200);
+    CHECK_FALSE(world.files.exists("/srv/legacy.qcow2"));
+    CHECK(world.files.exists("/srv/data.img"));
+    CHECK(world.files.exists("/srv/install.iso"));
+    CHECK(world.hypervisor->find(their_id) == nullptr);
+}
