@@ -97,7 +97,10 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
     vms_.on_created = [this] { metrics_.vm_created(); };
     vms_.on_deleted = [this] { metrics_.vm_deleted(); };
     operations_.on_change = [this](const Operation& operation) {
-        if (is_terminal(operation.state)) metrics_.operation_ended(operation);
+        if (is_terminal(operation.state)) {
+            metrics_.operation_ended(operation);
+            if (operation.target.type == "vm") index_.touch(operation.target.id);  // it shows with its VM no more
+        }
         announcer_.operation(operation);
     };
     operations_.on_forgotten = [this](const std::string& id) { announcer_.operation_forgotten(id); };

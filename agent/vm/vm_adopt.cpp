@@ -111,7 +111,8 @@ asio::awaitable<base::Result<Vm>> VmService::plan_adoption(OperationControl& con
     vm.spec.disks.clear();
     for (const auto& disk : domain->disks) {
         if (disk.cdrom || disk.path.empty()) continue;
-        const auto bytes = co_await p_.volumes.size_of(disk.path, disk.format);
+        auto bytes = co_await p_.volumes.size_of(disk.path, disk.format);
+        if (!bytes && bytes.error().code == base::Errc::not_found) bytes = 0;  // it is taken over as it is
         if (!bytes) co_return base::fail(bytes.error());
         if (vm.plan.root_disk.empty()) {
             vm.plan.root_disk = disk.path;

@@ -3,6 +3,8 @@
 #include <boost/json/serialize.hpp>
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+
 using namespace ghost;
 using namespace ghost::tests;
 namespace json = boost::json;
@@ -100,6 +102,29 @@ TEST_CASE("a transient domain isn't taken over") {
     world.settle();
     CHECK(adopt(world, "legacy").text("/code") == "state_conflict");
     CHECK_FALSE(world.hypervisor->find(their_id)->record);
+}
+
+TEST_CASE("a domain with a disk that is gone is taken over all the same, and readers see that it is free again") {
+    World world;
+    world.boot();
+    auto domain = their_domain(world);
+    domain.disks.front().path = "/srv/gone.qcow2";
+    world.hypervisor->put(domain);
+    world.settle();
+    const auto watcher = world.watch();
+    world.hypervisor->fail("set_record", {base::Errc::hypervisor_error, "no luck"});
+    CHECK(adopt(world, "legacy").status == 502);
+    world.settle();
+    const auto last = [&watcher] {
+        const auto it = std::ranges::find(watcher->events.rbegin(), watcher->events.rend(),
+                                          std::string{"/v1/vms/"} + their_id, &Watcher::Event::subject);
+        REQUIRE(it != watcher->events.rend());
+        return it->data;
+    };
+    CHECK(last().at("status").at("operation").is_null());
+    CHECK_FALSE(last().at("managed").as_bool());
+    CHECK(adopt(world, "legacy").status == 200);
+    CHECK(last().at("managed").as_bool());
 }
 
 TEST_CASE("an adoption that a crash cut off is gone on with") {
