@@ -203,6 +203,7 @@ asio::awaitable<Outcome> OrphanService::run_purge(OperationControl& control) {
         if (!removed) outcome.result = removed;
     }
     if (control.stopping()) outcome.result = base::fail(interrupted());
+    if (found) control.progress(done, found->size(), "orphans");
     co_return outcome;
 }
 
