@@ -97,6 +97,10 @@ net::Handler App::metrics_handler() {
         now.connections = s_.server.connections();
         now.hypervisor_connected = s_.hypervisor.link().connected;
         now.log_records_dropped = s_.log.dropped();
+        now.orphans = orphans_.known();
+        now.last_event = events_.last_id();
+        const auto store = s_.store.health();
+        now.state_sound = store.loss.empty() && store.fault.empty() && store.reserve;
         now.lanes = s_.hypervisor.lanes();
         net::Response response;
         response.content_type = "text/plain; version=0.0.4; charset=utf-8";

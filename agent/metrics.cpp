@@ -63,6 +63,23 @@ struct Metrics::Families {
                                        .Help("1 while the hypervisor is connected.")
                                        .Register(registry)
                                        .Add({});
+    prometheus::Gauge& orphans =
+        BuildGauge()
+            .Name("ghost_agent_orphans")
+            .Help("Files and domains of ours that nobody owns, when they were last looked for.")
+            .Register(registry)
+            .Add({});
+    prometheus::Gauge& last_event = BuildGauge()
+                                        .Name("ghost_agent_last_event_id")
+                                        .Help("Id of the last event that was told.")
+                                        .Register(registry)
+                                        .Add({});
+    prometheus::Gauge& state_sound =
+        BuildGauge()
+            .Name("ghost_agent_state_sound")
+            .Help("1 while the state database has lost nothing, takes writes and has its reserve.")
+            .Register(registry)
+            .Add({});
     prometheus::Gauge& dropped = BuildGauge()
                                      .Name("ghost_agent_log_records_dropped")
                                      .Help("Log records lost since the start because the queue was full.")
@@ -115,6 +132,9 @@ std::string Metrics::expose(const Now& now) {
     f.unfinished.Set(static_cast<double>(now.operations_unfinished));
     f.connections.Set(static_cast<double>(now.connections));
     f.connected.Set(now.hypervisor_connected ? 1 : 0);
+    f.orphans.Set(static_cast<double>(now.orphans));
+    f.last_event.Set(static_cast<double>(now.last_event));
+    f.state_sound.Set(now.state_sound ? 1 : 0);
     f.dropped.Set(static_cast<double>(now.log_records_dropped));
     for (const auto& lane : now.lanes) {
         f.lanes.Add({{"class", lane.name}, {"state", "all"}}).Set(static_cast<double>(lane.lanes));

@@ -35,6 +35,9 @@ public:
         std::size_t connections = 0;
         bool hypervisor_connected = false;
         std::uint64_t log_records_dropped = 0;
+        std::size_t orphans = 0;
+        std::uint64_t last_event = 0;
+        bool state_sound = true;  // the state database lost nothing, takes writes and has its reserve
         std::vector<virt::LaneStats> lanes;
     };
     // The text exposition format.
