@@ -106,7 +106,11 @@ void add_clock(xml_node domain, const Machine& machine) {
 // Written out in full, so that libvirt never probes a file for its format: a guest could write a header of its own.
 void add_disk(xml_node devices, const DiskSpec& disk, std::size_t index) {
     auto node = with(with(child(devices, "disk"), "type", "file"), "device", "disk");
-    with(with(with(child(node, "driver"), "name", "qemu"), "type", "qcow2"), "discard", "unmap");
+    auto driver = with(with(with(child(node, "driver"), "name", "qemu"), "type", "qcow2"), "discard", "unmap");
+    // A write that fails stops the guest, which would see a broken disk otherwise: QEMU's own default does so for
+    // ENOSPC alone, and a quota or a thin pool that is used up fails otherwise. Waiting brings no unreadable sector
+    // back, and the guest may know another copy.
+    with(with(driver, "error_policy", "stop"), "rerror_policy", "report");
     with(child(node, "source"), "file", disk.path);
     auto backing = child(node, "backingStore");
     if (!disk.backing_path.empty()) {

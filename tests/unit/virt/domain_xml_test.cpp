@@ -130,6 +130,7 @@ TEST_CASE("every disk says its format, its serial and where its chain ends") {
     CHECK(xml.at("//disk[1]/target/@dev") == "vda");
     CHECK(xml.at("//disk[1]/driver/@type") == "qcow2");
     CHECK(xml.at("//disk[1]/driver/@discard") == "unmap");
+    CHECK(xml.count("//disk[@device='disk']/driver[@error_policy='stop'][@rerror_policy='report']") == 2);
     CHECK(xml.at("//disk[1]/source/@file") == "/pool/web-1.qcow2");
     CHECK(xml.at("//disk[1]/serial") == "root");
     CHECK(xml.at("//disk[1]/boot/@order") == "1");
