@@ -104,6 +104,8 @@ public:
     [[nodiscard]] virtual Task<std::vector<DomainInfo>> domains() = 0;
     [[nodiscard]] virtual Task<DomainInfo> domain(std::string uuid) = 0;
     [[nodiscard]] virtual Task<std::vector<DomainState>> states() = 0;
+    // deadline_exceeded: the domain's monitor, or libvirt, didn't answer; the domain is left alone for a while then,
+    // hypervisor_unavailable. overloaded: it wasn't asked in time, since others' monitors didn't answer.
     [[nodiscard]] virtual Task<DomainUsage> usage(std::string uuid) = 0;
     // From the networks' leases, and from the guest agent when `ask_guest`.
     [[nodiscard]] virtual Task<Addresses> addresses(std::string uuid, bool ask_guest) = 0;

@@ -57,7 +57,7 @@ class LaneCore;
 enum class LaneClass : std::uint8_t {
     query,    // short reads
     mutate,   // changes of one domain, keyed by its UUID
-    guest,    // asks a guest agent
+    guest,    // asks a guest agent or a monitor
     control,  // force off, abort: unkeyed, never behind the others
     events,   // the link: opening, registering event callbacks
 };
@@ -65,8 +65,8 @@ inline constexpr std::size_t lane_classes = 5;
 [[nodiscard]] std::string_view name_of(LaneClass lane) noexcept;
 
 struct LaneOptions {
-    // By LaneClass.
-    std::array<std::size_t, lane_classes> lanes{2, 3, 2, 3, 1};
+    // By LaneClass. Guests' lanes are the most: each of a few guests that hang holds one for a minute.
+    std::array<std::size_t, lane_classes> lanes{2, 3, 4, 3, 1};
     // More than the operations that may be under way (256) ever have here: what was accepted isn't refused half-way.
     std::array<std::size_t, lane_classes> max_queued{512, 512, 512, 512, 8};
     std::size_t max_per_key = 320;                            // of one class's queue

@@ -7,6 +7,8 @@
 #include "virt/libvirt_events.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -56,6 +58,8 @@ struct LibvirtHypervisor::LinkState {
     std::shared_ptr<HostState> host;
     std::shared_ptr<EventQueue> events;
     Link link;
+    // Domains whose monitor didn't answer, and when to ask again. It may have been the daemon: a new one is asked anew.
+    std::map<std::string, base::Instant> silent = {};
 
     void changed(bool up, std::string reason) {
         const bool turned = up != link.connected;
@@ -64,6 +68,7 @@ struct LibvirtHypervisor::LinkState {
         link.connected = up;
         link.reason = reason;
         if (up) {
+            silent.clear();
             link.host = host->get().host;
             log.info("connected to the hypervisor",
                      {{"uri", link.host.uri}, {"kind", link.host.kind}, {"libvirt", link.host.libvirt_version}});
@@ -83,8 +88,11 @@ LibvirtHypervisor::LibvirtHypervisor(boost::asio::io_context& context, std::stri
       bridge_(context),
       host_(std::make_shared<HostState>()),
       events_(std::make_shared<EventQueue>(context, options_.event_limit)),
-      state_(
-          std::make_shared<LinkState>(LinkState{clock, log, host_, events_, {false, clock.wall(), "connecting", {}}})),
+      state_(std::make_shared<LinkState>(LinkState{.clock = clock,
+                                                   .log = log,
+                                                   .host = host_,
+                                                   .events = events_,
+                                                   .link = {false, clock.wall(), "connecting", {}}})),
       lanes_(context, uri, options_.lanes, clock, random, log) {
     state_->link.host.uri = std::move(uri);
     lanes_.set_hooks(hooks());
@@ -133,9 +141,11 @@ Hypervisor::Task<std::vector<DomainState>> LibvirtHypervisor::states() {
     return lanes_.read<std::vector<DomainState>>(LaneClass::query, "states", read_limit, read_states);
 }
 
-Result<void> LibvirtHypervisor::check_usage_pause(const std::string& uuid) {
-    std::erase_if(usage_paused_, [now = clock_.now()](const auto& paused) { return paused.second <= now; });
-    if (!usage_paused_.contains(uuid)) return {};
+Result<void> LibvirtHypervisor::check_usage_pause(const std::string& uuid) const {
+    // One that was deleted is never asked again.
+    std::erase_if(state_->silent, [now = clock_.now()](const auto& silent) { return silent.second + 1h <= now; });
+    const auto it = state_->silent.find(uuid);
+    if (it == state_->silent.end() || it->second <= clock_.now()) return {};
     return base::fail(Errc::hypervisor_unavailable,
                       "the domain's monitor does not answer; it is left alone for a while");
 }
@@ -143,13 +153,22 @@ Result<void> LibvirtHypervisor::check_usage_pause(const std::string& uuid) {
 // On the guest lanes: a monitor that doesn't answer must not take a lane from the short reads.
 Hypervisor::Task<DomainUsage> LibvirtHypervisor::usage(std::string uuid) {
     if (auto ok = check_usage_pause(uuid); !ok) co_return std::unexpected{std::move(ok.error())};
-    LanePool::Work<DomainUsage> work = [uuid](virConnectPtr c) { return read_usage(c, uuid); };
+    const auto begun = std::make_shared<std::atomic<bool>>(false);
+    LanePool::Work<DomainUsage> work = [uuid, begun](virConnectPtr c) {
+        *begun = true;
+        return read_usage(c, uuid);
+    };
     auto usage =
         co_await lanes_.read<DomainUsage>(LaneClass::guest, "usage:" + uuid, options_.usage_limit, std::move(work));
-    if (usage)
+    if (usage) {
         usage->taken = clock_.now();
-    else if (usage.error().code == Errc::deadline_exceeded)
-        usage_paused_.insert_or_assign(std::move(uuid), clock_.now() + options_.usage_pause);
+        state_->silent.erase(uuid);
+    }
+    if (usage || usage.error().code != Errc::deadline_exceeded) co_return usage;
+    // One that waited behind the others is not to blame, unless it waited for its own last call.
+    if (!*begun && !state_->silent.contains(uuid))
+        co_return base::fail(Errc::overloaded, "other guests' calls are waited for");
+    state_->silent.insert_or_assign(std::move(uuid), clock_.now() + options_.usage_pause);
     co_return usage;
 }
 
@@ -188,6 +207,7 @@ Hypervisor::Task<void> LibvirtHypervisor::undefine(std::string uuid, Stalled sta
 }
 
 Hypervisor::Task<void> LibvirtHypervisor::start(std::string uuid, Stalled stalled) {
+    state_->silent.erase(uuid);  // its next QEMU has a monitor of its own
     return change(std::move(uuid), start_limit, start_domain, std::move(stalled));
 }
 

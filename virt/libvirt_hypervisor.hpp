@@ -15,7 +15,6 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -24,7 +23,7 @@ namespace ghost::virt {
 struct LibvirtOptions {
     LaneOptions lanes = {};
     std::size_t event_limit = 1024;
-    // A domain whose monitor didn't answer usage() in time is left alone for `usage_pause`: hypervisor_unavailable.
+    // A domain whose monitor didn't answer usage() in time is left alone for `usage_pause`.
     base::Duration usage_limit = std::chrono::seconds{5};
     base::Duration usage_pause = std::chrono::seconds{40};
     VirtType virt_type = VirtType::automatic;
@@ -83,7 +82,7 @@ private:
     using DomainWork = std::function<base::Result<void>(virConnectPtr, const std::string& uuid)>;
     [[nodiscard]] LaneHooks hooks();
     [[nodiscard]] Task<void> change(std::string uuid, base::Duration limit, DomainWork work, Stalled stalled);
-    [[nodiscard]] base::Result<void> check_usage_pause(const std::string& uuid);
+    [[nodiscard]] base::Result<void> check_usage_pause(const std::string& uuid) const;
 
     base::Clock& clock_;
     LibvirtOptions options_;
@@ -92,7 +91,6 @@ private:
     std::shared_ptr<EventQueue> events_;
     std::shared_ptr<LinkState> state_;
     LanePool lanes_;
-    std::map<std::string, base::Instant> usage_paused_;  // until when
 };
 
 }  // namespace ghost::virt

@@ -227,9 +227,9 @@ FakeHypervisor::Task<void> FakeHypervisor::enter(std::string call) {
     co_return take_fault(call, When::before_effect);
 }
 
-FakeHypervisor::Task<void> FakeHypervisor::enter_read(std::string call) {
+FakeHypervisor::Task<void> FakeHypervisor::enter_read(std::string call, std::string uuid) {
     if (const auto entered = co_await enter(call); !entered) co_return base::fail(entered.error());
-    if (!hanging_.contains(call)) co_return Result<void>{};
+    if (!hanging_.contains(call) && !hanging_.contains(call + " " + uuid)) co_return Result<void>{};
     if (!co_await clock_.sleep_for(read_deadline)) co_return base::fail(Errc::cancelled, call + " was cancelled");
     co_return base::fail(Errc::deadline_exceeded, "the hypervisor did not answer " + call + " in time");
 }

@@ -51,7 +51,7 @@ public:
     // Calls of `call` fail no more, whatever fail() said.
     void heal(std::string_view call);
     // Calls of `call` hang from now on, until release(call). A change whose waiter is cancelled meanwhile still takes
-    // effect at its release, as a real one would.
+    // effect at its release, as a real one would. "usage UUID" and "addresses UUID" are those of one domain.
     void hang(std::string call);
     void release(std::string_view call);
     // What the reading `call` finds from now on reaches its caller only after `delay`, when it may be old; zero ends
@@ -148,7 +148,7 @@ private:
 
     // The first half of every call: suspends, counts, and fails as told.
     [[nodiscard]] Task<void> enter(std::string call);
-    [[nodiscard]] Task<void> enter_read(std::string call);
+    [[nodiscard]] Task<void> enter_read(std::string call, std::string uuid = {});
     [[nodiscard]] boost::asio::awaitable<void> leave_read(std::string_view call);
     // What becomes of a hung change's effect when its waiter is gone: it comes at the release, or never.
     enum class Late : std::uint8_t { comes, lost };

@@ -51,7 +51,7 @@ FakeHypervisor::Task<std::vector<virt::DomainState>> FakeHypervisor::states() {
 }
 
 FakeHypervisor::Task<virt::DomainUsage> FakeHypervisor::usage(std::string uuid) {
-    if (const auto entered = co_await enter_read("usage"); !entered) co_return base::fail(entered.error());
+    if (const auto entered = co_await enter_read("usage", uuid); !entered) co_return base::fail(entered.error());
     const auto it = domains_.find(uuid);
     if (it == domains_.end()) co_return no_domain(uuid);
     if (it->second.live_vcpus == 0) co_return wrong_state(it->second);
@@ -61,7 +61,7 @@ FakeHypervisor::Task<virt::DomainUsage> FakeHypervisor::usage(std::string uuid) 
 }
 
 FakeHypervisor::Task<virt::Addresses> FakeHypervisor::addresses(std::string uuid, bool ask_guest) {
-    if (const auto entered = co_await enter_read("addresses"); !entered) co_return base::fail(entered.error());
+    if (const auto entered = co_await enter_read("addresses", uuid); !entered) co_return base::fail(entered.error());
     const auto it = domains_.find(uuid);
     if (it == domains_.end()) co_return no_domain(uuid);
     const auto known = addresses_.find(uuid);
