@@ -12,8 +12,7 @@ namespace ghost::agent {
 namespace asio = boost::asio;
 namespace {
 
-constexpr std::chrono::seconds resync_pause{5};      // after a full reading that failed
-constexpr std::chrono::minutes address_patience{5};  // how long a VM without an address is asked after every 2 s
+constexpr std::chrono::seconds resync_pause{5};  // after a full reading that failed
 
 }  // namespace
 
@@ -23,12 +22,14 @@ Observer::Observer(asio::any_io_executor executor, virt::Hypervisor& hypervisor,
       index_(index),
       clock_(clock),
       log_(log),
+      guests_(executor, hypervisor, index, clock, log),
       refreshers_(executor, log),
       synced_changed_(executor) {
     index_.on_erased = [this](std::string_view id) {
         order_.deleted(id);
-        sampled_.erase(std::string{id});
+        guests_.forget(id);
     };
+    guests_.ready = [this] { return synced_; };
 }
 
 asio::awaitable<void> Observer::follow_events() {
@@ -177,13 +178,15 @@ void Observer::apply(const virt::DomainInfo& domain) {
     for (const auto& disk : domain.disks)
         if (!disk.path.empty()) seen.disk_paths.push_back(disk.path);
     seen.at = clock_.wall();
+    // A paused one isn't asked, so nothing would take it back.
+    if (domain.power != virt::Power::running) seen.monitor_silent = false;
     const bool runs = domain.power == virt::Power::running || domain.power == virt::Power::paused;
     if (!runs) {
         seen.addresses.clear();
         seen.addresses_from.clear();
         seen.running_since.reset();
         seen.usage.reset();
-        sampled_.erase(domain.uuid);
+        guests_.forget(domain.uuid);
     } else if (domain.running_since) {
         seen.running_since = domain.running_since;
     } else if (!ran || !seen.running_since) {
@@ -195,7 +198,7 @@ void Observer::apply(const virt::DomainInfo& domain) {
 void Observer::vanished(std::string_view id) {
     const auto* vm = index_.find(id);
     if (vm == nullptr) return;
-    sampled_.erase(std::string{id});
+    guests_.forget(id);
     if (!vm->managed) {
         index_.erase(id);
         return;
@@ -210,24 +213,6 @@ asio::awaitable<void> Observer::sample_states_forever() {
     do {
         if (synced_) co_await sample_states();
     } while (co_await clock_.sleep_for(sample_interval));
-}
-
-asio::awaitable<void> Observer::sample_guests_forever() {
-    auto next_full = clock_.now();
-    do {
-        if (!synced_) continue;
-        const auto now = clock_.now();
-        const bool full = now >= next_full;
-        if (full) next_full = now + sample_interval;
-        std::vector<std::string> running;
-        for (const auto& [id, vm] : index_.all())
-            if (vm.observed.power == virt::Power::running) running.push_back(id);
-        for (auto& id : running) {
-            if (!synced_) break;
-            co_await sample_addresses(id);
-            if (full) co_await sample_usage(id);
-        }
-    } while (co_await clock_.sleep_for(address_interval));
 }
 
 asio::awaitable<void> Observer::sample_states() {
@@ -252,46 +237,6 @@ asio::awaitable<void> Observer::sample_states() {
     }
     for (const auto& [id, vm] : index_.all())
         if (vm.observed.present && !seen_ids.contains(id)) want_refresh(id);
-}
-
-asio::awaitable<void> Observer::sample_usage(std::string id) {
-    const auto usage = co_await hypervisor_.usage(id);
-    const auto* vm = index_.find(id);
-    if (!usage || vm == nullptr || !is_running(*vm)) co_return;
-    auto& last = sampled_[id];
-    auto seen = vm->observed;
-    VmUsage now{.cpu_percent = 0, .memory_mib = usage->memory_mib, .disk_bytes = usage->disk_bytes};
-    const auto span = std::chrono::duration<double, std::nano>(usage->taken - last.taken).count();
-    if (last.taken != base::Instant{} && span > 0 && usage->cpu_time_ns >= last.cpu_time_ns)
-        now.cpu_percent = 100.0 * static_cast<double>(usage->cpu_time_ns - last.cpu_time_ns) / span;
-    last.cpu_time_ns = usage->cpu_time_ns;
-    last.taken = usage->taken;
-    seen.usage = now;
-    index_.observe(id, std::move(seen));
-}
-
-asio::awaitable<void> Observer::sample_addresses(std::string id) {
-    const auto* vm = index_.find(id);
-    if (vm == nullptr) co_return;
-    const auto now = clock_.now();
-    auto& last = sampled_[id];
-    if (last.first_seen == base::Instant{}) last.first_seen = now;
-    const bool none = vm->observed.addresses.empty();
-    const bool eager = none && now - last.first_seen < address_patience;
-    const bool guest_due = now - last.asked_guest >= agent_interval;
-    if (!eager && !guest_due) co_return;
-    if (guest_due) last.asked_guest = now;
-    auto addresses = co_await hypervisor_.addresses(id, guest_due);
-    vm = index_.find(id);
-    if (!addresses || vm == nullptr || !is_running(*vm)) co_return;
-    std::set<std::string> all{addresses->leases.begin(), addresses->leases.end()};
-    all.insert(addresses->guest.begin(), addresses->guest.end());
-    // A guest that is busy rebooting answers nothing; what it had is kept until it is off or says otherwise.
-    if (all.empty()) co_return;
-    auto seen = vm->observed;
-    seen.addresses.assign(all.begin(), all.end());
-    seen.addresses_from = addresses->leases.empty() ? "guest_agent" : "dhcp_lease";
-    index_.observe(id, std::move(seen));
 }
 
 }  // namespace ghost::agent

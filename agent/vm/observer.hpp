@@ -2,6 +2,7 @@
 // on events, cheap states and dearer figures in the background.
 #pragma once
 
+#include "agent/vm/guest_sampler.hpp"
 #include "agent/vm/reading_order.hpp"
 #include "agent/vm/vm_index.hpp"
 #include "base/clock.hpp"
@@ -13,7 +14,6 @@
 #include <boost/asio/awaitable.hpp>
 
 #include <functional>
-#include <map>
 #include <set>
 #include <string>
 
@@ -28,9 +28,8 @@ public:
     [[nodiscard]] boost::asio::awaitable<void> follow_events();
     // States of all every few seconds, until cancelled.
     [[nodiscard]] boost::asio::awaitable<void> sample_states_forever();
-    // Figures and addresses of each running VM, one after another, until cancelled. Guests that hang delay each
-    // other's, and nobody's state.
-    [[nodiscard]] boost::asio::awaitable<void> sample_guests_forever();
+    // Figures and addresses of each running VM, until cancelled.
+    [[nodiscard]] boost::asio::awaitable<void> sample_guests_forever() { return guests_.run(); }
 
     // Everything again every few minutes, should an event ever have been lost, until cancelled.
     [[nodiscard]] boost::asio::awaitable<void> reread_forever();
@@ -55,24 +54,13 @@ public:
 
     static constexpr std::chrono::minutes reread_interval{5};
     static constexpr std::chrono::seconds sample_interval{10};
-    static constexpr std::chrono::seconds address_interval{2};  // while a running VM has none yet
-    static constexpr std::chrono::seconds agent_interval{30};   // between questions to a guest agent
     static constexpr std::size_t refreshes_at_once = 2;
 
 private:
-    struct Sampled {  // of one running VM
-        std::uint64_t cpu_time_ns = 0;
-        base::Instant taken{};
-        base::Instant asked_guest{};
-        base::Instant first_seen{};
-    };
-
     boost::asio::awaitable<void> resync();
     boost::asio::awaitable<base::Result<std::size_t>> read_all();
     boost::asio::awaitable<void> refresh_pending();
     boost::asio::awaitable<void> sample_states();
-    boost::asio::awaitable<void> sample_usage(std::string id);
-    boost::asio::awaitable<void> sample_addresses(std::string id);
     void want_refresh(std::string id);
     void apply(const virt::DomainInfo& domain);
     const Vm* take_up(const virt::DomainInfo& domain);
@@ -84,9 +72,9 @@ private:
     base::Clock& clock_;
     base::Log& log_;
     ReadingOrder order_;
+    GuestSampler guests_;
     base::TaskGroup refreshers_;
     std::set<std::string> pending_;
-    std::map<std::string, Sampled> sampled_;
     base::Notifier synced_changed_;
     bool synced_ = false;
 };

@@ -9,7 +9,8 @@ namespace ghost::agent {
 namespace {
 
 auto visible(const Observed& o) {
-    return std::tie(o.present, o.power, o.power_reason, o.live_vcpus, o.live_memory_mib, o.addresses, o.addresses_from);
+    return std::tie(o.present, o.power, o.power_reason, o.live_vcpus, o.live_memory_mib, o.addresses, o.addresses_from,
+                    o.monitor_silent);
 }
 
 bool restart_required(const Vm& vm) {
@@ -46,6 +47,8 @@ std::vector<Condition> conditions_of(const Vm& vm, base::Wall now) {
             add("PowerAsWanted", true, "as_wanted");
     }
     if (restart_required(vm)) add("RestartRequired", true, "size_changed");
+    if (seen.power == virt::Power::running && seen.monitor_silent)
+        add("MonitorAnswers", false, "monitor_not_answering");
     if (seen.power == virt::Power::paused && seen.power_reason == "io_error") add("StorageFault", true, "io_error");
     return out;
 }

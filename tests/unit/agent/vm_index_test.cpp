@@ -99,3 +99,29 @@ TEST_CASE("conditions keep the time since which they hold") {
     index.observe("1", {.present = true, .power = virt::Power::paused, .power_reason = "io_error"});
     CHECK(condition(*index.find("1"), "StorageFault") != nullptr);
 }
+
+TEST_CASE("a monitor that doesn't answer shows, with the time since it doesn't, while the VM runs") {
+    boost::asio::io_context loop;
+    fakes::VirtualClock clock;
+    VmIndex index{loop.get_executor(), clock, 1};
+    index.put(ready("1", "a"));
+    Observed seen{.present = true, .power = virt::Power::running};
+    index.observe("1", seen);
+    CHECK(condition(*index.find("1"), "MonitorAnswers") == nullptr);
+    const auto revision = index.find("1")->revision;
+    seen.monitor_silent = true;
+    index.observe("1", seen);
+    const auto* told = condition(*index.find("1"), "MonitorAnswers");
+    REQUIRE(told != nullptr);
+    CHECK_FALSE(told->status);
+    CHECK(told->reason == "monitor_not_answering");
+    CHECK(index.find("1")->revision > revision);
+    const auto since = told->since;
+    clock.advance(60s);
+    seen.addresses = {"10.0.0.1"};
+    index.observe("1", seen);
+    CHECK(condition(*index.find("1"), "MonitorAnswers")->since == since);
+    seen.monitor_silent = false;
+    index.observe("1", seen);
+    CHECK(condition(*index.find("1"), "MonitorAnswers") == nullptr);
+}
