@@ -68,6 +68,7 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
               machine()),
       capacity_(index_, reserve_of(config_)),
       disk_watch_(s_.files, capacity_, s_.clock, s_.log, disks_dir_),
+      io_resumer_(s_.executor, s_.hypervisor, index_, s_.files, s_.clock, s_.log),
       vms_({index_, s_.hypervisor, observer_, operations_, images_, capacity_, volumes_, s_.files, s_.store, s_.clock,
             s_.random, s_.log},
            // A pool of another's says where its volumes go once it is there.
@@ -92,6 +93,7 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
     observer_.is_gone = [this](const Vm& vm) { return operations_.ended_without(vm.id); };
     observer_.on_leftover = [this](const Vm& vm) { tasks_.spawn("leftover " + vm.name, vms_.remove_leftover(vm)); };
     observer_.on_recognised = [this](const Vm& vm) { tasks_.spawn("remember " + vm.name, vms_.remember(vm.id)); };
+    io_resumer_.busy = [this](const std::string& id) { return operations_.busy(id); };
     images_.room = [this](const std::string& name, std::uint64_t bytes) { return room_for_image(name, bytes); };
     images_.room_used = [this](std::string name) { return image_room_used(std::move(name)); };
     vms_.on_created = [this] { metrics_.vm_created(); };
@@ -127,6 +129,7 @@ asio::awaitable<void> App::start() {
     tasks_.spawn("orphans", orphans_.watch());
     tasks_.spawn("backup", back_up_daily());
     tasks_.spawn("disk watch", disk_watch_.run());
+    tasks_.spawn("resumer", io_resumer_.run());
     tasks_.spawn("loop monitor", loop_.run());
     tasks_.spawn("health", watch_health());
     tasks_.spawn("history", operations_.prune_forever());

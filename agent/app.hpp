@@ -9,6 +9,7 @@
 #include "agent/host/capacity.hpp"
 #include "agent/host/disk_watch.hpp"
 #include "agent/host/health.hpp"
+#include "agent/host/io_resumer.hpp"
 #include "agent/host/loop_monitor.hpp"
 #include "agent/images/image_service.hpp"
 #include "agent/metrics.hpp"
@@ -139,6 +140,7 @@ private:
     ImageService images_;
     Capacity capacity_;
     DiskWatch disk_watch_;
+    IoResumer io_resumer_;
     VmService vms_;
     OrphanService orphans_;
     LoopMonitor loop_;
