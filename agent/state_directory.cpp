@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -14,17 +15,30 @@
 namespace ghost::agent {
 namespace {
 
-base::Result<void> write_durably(const std::string& path, const std::string& text) {
-    const auto temporary = path + ".new";
-    const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0) return base::fail(base::errno_error(errno, "cannot write " + temporary));
-    const auto written = ::write(fd, text.data(), text.size());
-    const bool good = written == static_cast<ssize_t>(text.size()) && ::fsync(fd) == 0;
-    const int why = good ? 0 : (written >= 0 && errno == 0 ? ENOSPC : errno);
+base::Result<void> write_all(const std::string& path, const std::string& text) {
+    const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) return base::fail(base::errno_error(errno, "cannot write " + path));
+    errno = 0;
+    const auto size = static_cast<off_t>(text.size());
+    const auto written = ::pwrite(fd, text.data(), text.size(), 0);
+    const bool good = written == size && ::ftruncate(fd, size) == 0 && ::fsync(fd) == 0;
+    const int why = good ? 0 : (errno == 0 ? ENOSPC : errno);
     ::close(fd);
-    if (!good) return base::fail(base::errno_error(why, "cannot write " + temporary));
-    if (::rename(temporary.c_str(), path.c_str()) != 0)
-        return base::fail(base::errno_error(errno, "cannot replace " + path));
+    if (!good) return base::fail(base::errno_error(why, "cannot write " + path));
+    return {};
+}
+
+// What is written takes the place of what was there, and that is kept to be written over the next time: so a full disk,
+// where no new file would find room, keeps no agent from starting.
+base::Result<void> write_durably(const std::string& path, const std::string& text) {
+    const auto spare = path + ".new";
+    if (auto written = write_all(spare, text); !written) return written;
+    // Not there yet, or a file system that can't exchange: its spare is made anew.
+    if (::renameat2(AT_FDCWD, spare.c_str(), AT_FDCWD, path.c_str(), RENAME_EXCHANGE) != 0) {
+        if (::rename(spare.c_str(), path.c_str()) != 0)
+            return base::fail(base::errno_error(errno, "cannot replace " + path));
+        (void)write_all(spare, text);
+    }
     const int dir = ::open(std::filesystem::path{path}.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir >= 0) {
         ::fsync(dir);
