@@ -90,6 +90,32 @@ VmService::Begun VmService::restart(base::Context context, std::string id, StopO
                              });
 }
 
+// Of a restart that a crash cut off: the VM's power was taken, or was just being taken. Left alone, a VM that was
+// running would be off, which nobody asked for.
+bool VmService::restart_is_halfway(const OperationControl& control, const Vm& vm) {
+    const bool asked = control.step_before("shutdown") != nullptr;
+    const bool taken = control.step_before("power_off") != nullptr || control.step_before("prepare") != nullptr;
+    return taken || (asked && is_off(vm));
+}
+
+VmService::Done VmService::finish_restart(OperationControl& control, std::string id) {
+    const bool was_off = control.step_before("prepare") != nullptr;
+    const auto* vm = p_.index.find(id);
+    if (vm == nullptr) co_return base::fail(base::Errc::not_found, "the VM is gone");
+    if (is_running(*vm)) {
+        if (was_off) co_return base::Result<void>{};  // and was started since
+        if (auto off = co_await power_off(control, id, {.force = true}); !off) co_return off;
+        if (control.stopping()) co_return base::fail(interrupted());
+        vm = p_.index.find(id);
+        if (vm == nullptr) co_return base::fail(base::Errc::not_found, "the VM is gone");
+    }
+    if (auto fits = fits_to_start(*vm); !fits) co_return fits;
+    p_.index.claim(id);
+    auto on = co_await power_on(control, id);
+    p_.index.release(id);
+    co_return on;
+}
+
 VmService::Done VmService::power_on(OperationControl& control, std::string id) {
     (void)co_await control.begin_step("prepare");
     const auto* vm = p_.index.find(id);

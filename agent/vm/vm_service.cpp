@@ -34,6 +34,20 @@ bool wanted_power_before(const Operation& operation, bool otherwise) {
     return before != nullptr && before->is_bool() ? before->get_bool() : otherwise;
 }
 
+bool has_wanted_power(const Vm& vm) {
+    const auto power = vm.observed.power;
+    return vm.spec.power_on ? is_running(vm) : power == virt::Power::off || power == virt::Power::crashed;
+}
+
+// Whether the VM is what an operation of this kind was to make it, whoever did it in the end.
+bool is_reached(std::string_view kind, const Vm& vm) {
+    const auto power = vm.observed.power;
+    if (kind == "vm.start" || kind == "vm.stop") return has_wanted_power(vm);
+    if (kind == "vm.pause") return power == virt::Power::paused;
+    if (kind == "vm.resume") return power == virt::Power::running;
+    return kind == "vm.suspend" && power == virt::Power::suspended;
+}
+
 }  // namespace
 
 void want_power(Vm& vm, bool on) {
@@ -89,16 +103,15 @@ asio::awaitable<Outcome> VmService::go_on(OperationControl& control, std::string
                                 "the agent stopped while this was under way; the VM is as it is observed now");
     const auto* vm = p_.index.find(id);
     if (vm == nullptr) co_return outcome;
-    // An agent's start starts and stops nothing: what wasn't reached isn't wanted any more.
-    const bool wanted = vm->spec.power_on;
-    const bool wanted_before = wanted_power_before(control.operation(), wanted);
+    // An agent's start starts and stops nothing but what a restart has taken the power from already: what wasn't
+    // reached isn't wanted any more.
+    const bool wanted_before = wanted_power_before(control.operation(), vm->spec.power_on);
     if (kind == "vm.update") outcome.result = co_await apply_spec(control, id);
+    if (kind == "vm.restart" && restart_is_halfway(control, *vm)) outcome.result = co_await finish_restart(control, id);
     vm = p_.index.find(id);
     if (vm == nullptr) co_return outcome;
-    const auto power = vm->observed.power;
-    const bool reached = wanted ? is_running(*vm) : power == virt::Power::off || power == virt::Power::crashed;
-    if (reached && (kind == "vm.start" || kind == "vm.stop")) outcome.result = {};
-    if (!reached && wanted != wanted_before) {
+    if (is_reached(kind, *vm)) outcome.result = {};
+    if (!has_wanted_power(*vm) && vm->spec.power_on != wanted_before) {
         p_.index.change(id, [wanted_before](Vm& v) { want_power(v, wanted_before); });
         if (outcome.result)
             outcome.result = base::fail(base::Errc::interrupted,

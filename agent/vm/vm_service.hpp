@@ -69,8 +69,9 @@ public:
     // Where the disks of VMs created from now on go.
     void use_disk_directory(std::string path) { placement_.disks = std::move(path); }
     // Goes on with an operation that a stop or a crash interrupted: a create from where it was, a delete to its end, a
-    // change of the spec is applied. A start or stop succeeded if it was reached. All else ends as interrupted, with
-    // the VM as it is observed and its wanted power as before.
+    // change of the spec is applied, a restart that has taken the power gives it back. What the VM turns out to be
+    // already (off, running, paused, suspended) has succeeded. All else ends as interrupted, with the VM as it is
+    // observed and its wanted power as before.
     void recover(const Operation& operation);
 
     [[nodiscard]] Begun create(base::Context context, CreateVm request);
@@ -152,6 +153,8 @@ private:
     boost::asio::awaitable<base::Result<Vm>> plan_adoption(OperationControl& control, std::string id);
 
     // power
+    [[nodiscard]] static bool restart_is_halfway(const OperationControl& control, const Vm& vm);
+    Done finish_restart(OperationControl& control, std::string id);
     Done power_on(OperationControl& control, std::string id);
     Done power_off(OperationControl& control, std::string id, StopOptions options);
     boost::asio::awaitable<base::Result<bool>> ask_to_shut_down(OperationControl& control, std::string id,

@@ -234,6 +234,108 @@ TEST_CASE("a start cut off by a crash isn't wanted any more, or has succeeded wh
     CHECK(world.get("/v1/vms/web").text("/status/power") == (runs ? "running" : "off"));
 }
 
+TEST_CASE("a pause, resume or suspend cut off by a crash has succeeded when the VM is so") {
+    struct Verb {
+        std::string name;
+        std::string call;
+        virt::Power before;
+        virt::Power after;
+    };
+    const auto verb = GENERATE(as<Verb>{}, Verb{"pause", "pause", virt::Power::running, virt::Power::paused},
+                               Verb{"resume", "resume", virt::Power::paused, virt::Power::running},
+                               Verb{"suspend", "save", virt::Power::running, virt::Power::suspended});
+    const bool is_so = GENERATE(false, true);
+    CAPTURE(verb.name, is_so);
+    World world;
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    if (verb.before == virt::Power::paused) CHECK(world.post("/v1/vms/web/pause?wait=60").status == 200);
+    world.hypervisor->hang(verb.call);
+    const auto begun = world.post("/v1/vms/web/" + verb.name);
+    REQUIRE(begun.status == 202);
+    world.crash();
+    world.before_boot = [&](fakes::FakeHypervisor& hypervisor) {
+        hypervisor.set_power(id, is_so ? verb.after : verb.before, "unknown");
+    };
+    world.boot();
+    if (is_so)
+        CHECK(world.get("/v1/operations/" + begun.text("/id") + "?wait=60").text("/state") == "succeeded");
+    else
+        check_interrupted(world, begun);
+    const auto vm = world.get("/v1/vms/web");
+    CHECK(vm.text("/status/power") == virt::name_of(is_so ? verb.after : verb.before));
+    CHECK(vm.text("/spec/power") == "on");
+}
+
+TEST_CASE("a restart cut off by a crash is gone on with once its VM was to be powered off") {
+    const auto call = GENERATE(as<std::string>{}, "power_off", "ensure_network", "start");
+    const bool done = GENERATE(false, true);  // by the hypervisor, when nobody was there to be told
+    CAPTURE(call, done);
+    World world;
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    world.hypervisor->hang(call);
+    const auto begun = world.post("/v1/vms/web/restart", {{"force", true}});
+    REQUIRE(begun.status == 202);
+    world.crash();
+    if (done && call != "ensure_network")
+        world.before_boot = [&](fakes::FakeHypervisor& hypervisor) {
+            hypervisor.set_power(id, call == "start" ? virt::Power::running : virt::Power::off, "unknown");
+        };
+    world.boot();
+    const auto op = world.get("/v1/operations/" + begun.text("/id") + "?wait=60");
+    CHECK(op.text("/state") == "succeeded");
+    CHECK(world.hypervisor->count("power_off") == (call == "power_off" && !done ? 1 : 0));
+    CHECK(world.hypervisor->count("start") == (call == "start" && done ? 0 : 1));
+    const auto vm = world.get("/v1/vms/web");
+    CHECK(vm.text("/status/power") == "running");
+    CHECK(vm.text("/spec/power") == "on");
+}
+
+TEST_CASE("a restart cut off by a crash while it asked the guest is given up, unless the guest went off") {
+    const bool off = GENERATE(false, true);
+    CAPTURE(off);
+    World world;
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    world.hypervisor->on_shutdown(id, fakes::FakeHypervisor::Shutdown::ignore);
+    const auto begun = world.post("/v1/vms/web/restart");
+    REQUIRE(begun.status == 202);
+    world.crash();
+    if (off)
+        world.before_boot = [&](fakes::FakeHypervisor& hypervisor) {
+            hypervisor.set_power(id, virt::Power::off, "shutdown");
+        };
+    world.boot();
+    if (off)
+        CHECK(world.get("/v1/operations/" + begun.text("/id") + "?wait=60").text("/state") == "succeeded");
+    else
+        check_interrupted(world, begun);
+    CHECK(world.hypervisor->count("power_off") == 0);
+    CHECK(world.get("/v1/vms/web").text("/status/power") == "running");
+}
+
+TEST_CASE("a restart that a crash cut off doesn't start a VM that no longer fits") {
+    World world;
+    world.boot();
+    world.add_image();
+    world.create_vm();
+    world.hypervisor->hang("start");
+    const auto begun = world.post("/v1/vms/web/restart", {{"force", true}});
+    REQUIRE(begun.status == 202);
+    world.crash();
+    world.before_boot = [](fakes::FakeHypervisor& hypervisor) { hypervisor.host.memory_mib = 2200; };
+    world.boot();
+    const auto op = world.get("/v1/operations/" + begun.text("/id") + "?wait=60");
+    CHECK(op.text("/state") == "failed");
+    CHECK(op.text("/error/code") == "insufficient_resources");
+    CHECK(world.get("/v1/vms/web").text("/status/power") == "off");
+    CHECK(world.hypervisor->count("start") == 0);
+}
+
 TEST_CASE("a stop of the agent in the middle of a create takes no longer than its grace, and the next start goes on") {
     World world;
     world.boot();
