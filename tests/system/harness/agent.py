@@ -61,15 +61,16 @@ class Agent:
     def disk_files(self):
         return sorted(os.listdir(self.disks)) if os.path.isdir(self.disks) else []
 
-    def spawn(self):
+    def spawn(self, **environment):
+        """`environment`: variables that it has beside ours."""
         assert self.process is None
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen([BINARY, "--config", self.config_file], stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log)
+                                            stdout=log, stderr=log, env={**os.environ, **environment})
         return self
 
-    def start(self, ready=True):
-        self.spawn()
+    def start(self, ready=True, **environment):
+        self.spawn(**environment)
         until(lambda: self.alive() and self.answers("/ready" if ready else "/live"),
               f"the agent is {'ready' if ready else 'up'}:\n{self.log_tail()}", 60)
         return self
@@ -100,6 +101,15 @@ class Agent:
         process, self.process = self.process, None
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+    def has_killed_itself(self):
+        """True once it ended by SIGKILL, as it does at a fail point; another end fails."""
+        status = self.process.poll()
+        if status is None:
+            return False
+        assert status == -signal.SIGKILL, f"the agent ended with {status}:\n{self.log_tail()}"
+        self.process = None
+        return True
 
     def run(self, *arguments, seconds=60, **more):
         """Runs the daemon's program to its end."""
