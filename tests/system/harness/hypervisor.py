@@ -76,8 +76,7 @@ class Libvirt:
 
     def forget_pool(self):
         """The agent's storage pool is at its state directory: the next one's is elsewhere."""
-        self.try_virsh("pool-destroy", "ghost")
-        self.try_virsh("pool-undefine", "ghost")
+        self.try_virsh("pool-destroy ghost; pool-undefine ghost")
 
     def qemu_pid(self, uuid):
         """Process id of the QEMU of this domain, or None."""
