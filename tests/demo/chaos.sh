@@ -45,11 +45,10 @@ trap 'exit 130' INT TERM
 
 if [[ -z ${GHOST_AGENT_BINARY:-} ]]; then
     echo "building (the first time takes minutes)"
-    cmake --preset release -DGHOST_TESTS=OFF >"$log" 2>&1 &&
-        cmake --build --preset release --target ghost-agent >"$log" 2>&1 || {
+    if ! { cmake --preset release -DGHOST_TESTS=OFF && cmake --build --preset release --target ghost-agent; } >"$log" 2>&1; then
         tail -n 40 "$log" >&2
         fail "the build failed"
-    }
+    fi
     export GHOST_AGENT_BINARY=$clone/build/release/ghost-agent
 fi
 
@@ -66,4 +65,4 @@ player=$!
 status=0
 wait "$player" || status=$?
 player=
-exit "$status"
+(exit "$status")

@@ -64,6 +64,25 @@ def mount(*arguments):
     subprocess.run(["mount", *arguments], check=True)
 
 
+def make_private(tree, layers):
+    """What is written there from now on stays in memory. Of overlays only two may lie on one another: where there are
+    too many, as in a container or in another sandbox, it is a copy of /etc, and of /var what libvirt keeps there."""
+    upper, work = os.path.join(layers, tree), os.path.join(layers, tree + ".work")
+    os.mkdir(upper)
+    os.mkdir(work)
+    options = f"lowerdir=/{tree},upperdir={upper},workdir={work}"
+    if subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, f"/{tree}"], stderr=subprocess.DEVNULL,
+                      check=False).returncode == 0:
+        return
+    if tree == "etc":
+        subprocess.run(["cp", "-a", "/etc/.", upper], check=True)
+        mount("--bind", upper, "/etc")
+        return
+    for path in ("/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt", "/var/lib/ghost"):
+        os.makedirs(path, exist_ok=True)
+        mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", path)
+
+
 def make_machine(directory):
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     mount("-t", "sysfs", "sysfs", "/sys")  # this network's devices, not the host's
@@ -71,10 +90,7 @@ def make_machine(directory):
     os.mkdir(layers)
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", layers)
     for tree in ("etc", "var"):
-        upper, work = os.path.join(layers, tree), os.path.join(layers, tree + ".work")
-        os.mkdir(upper)
-        os.mkdir(work)
-        mount("-t", "overlay", "overlay", "-o", f"lowerdir=/{tree},upperdir={upper},workdir={work}", f"/{tree}")
+        make_private(tree, layers)
     for path in ("/run/libvirt", "/run/lock"):
         os.mkdir(path)
     # As a fresh installation: nothing of the real host's domains, networks and pools.
