@@ -3,7 +3,6 @@
 #include "agent/cli/commands.hpp"
 #include "agent/cli/errors.hpp"
 #include "agent/cli/text.hpp"
-#include "net/http.hpp"
 
 #include <CLI/CLI.hpp>
 #include <boost/url/parse.hpp>
@@ -117,36 +116,6 @@ std::string deepest_command(const CLI::App& app) {
 }
 
 }  // namespace
-
-void usage_fault(std::string sentence) { throw CLI::ValidationError(std::move(sentence)); }
-
-std::string target_of(std::string_view collection, const std::string& name) {
-    if (name.empty()) usage_fault("a name can't be empty");
-    return fmt::format("/v1/{}/{}", collection, net::percent_encode(name));
-}
-
-void add_filter(std::string& target, std::string_view name, std::string_view value) {
-    target += fmt::format("{}{}={}", target.contains('?') ? '&' : '?', name, net::percent_encode(value));
-}
-
-void add_waiting(CLI::App& command, Waiting& waiting, bool with_no_wait) {
-    command
-        .add_option_function<std::string>(
-            "--timeout",
-            [&waiting](const std::string& text) {
-                const auto limit = parse_duration(text);
-                if (!limit)
-                    usage_fault(fmt::format("--timeout '{}': expected a time like 90s, 5m or 1h30m, at most 7d",
-                                            printable(text)));
-                waiting.limit = *limit;
-            },
-            "How long to wait for the end [10m]; the operation itself goes on")
-        ->type_name("TIME");
-    if (with_no_wait)
-        command.add_flag_callback(
-            "--no-wait", [&waiting] { waiting.wait = false; },
-            "Return as soon as the agent has accepted the operation");
-}
 
 std::expected<Invocation, Told> parse(std::vector<std::string> words, const Surroundings& surroundings) {
     CLI::App app{"Virtual machines on this node of Ghost Cloud", "ghostctl"};

@@ -30,6 +30,15 @@ void add_waiting(CLI::App& command, Waiting& waiting, bool with_no_wait = true);
 // "/v1/vms/" + `name`, encoded. An empty name is a usage fault.
 [[nodiscard]] std::string target_of(std::string_view collection, const std::string& name);
 
+// What a change is asked of: its path, and the name that its person knows it by.
+struct Changed {
+    View view;
+    std::string target;
+    std::string name;
+};
+// A POST without a body. `done`: "started", as a sentence about it ends when all went well.
+[[nodiscard]] Change change_of(Changed what, std::string_view done, const Waiting& waiting);
+
 // Ends the parsing with exit code 2 and this sentence.
 [[noreturn]] void usage_fault(std::string sentence);
 

@@ -44,13 +44,9 @@ Change add_of(const ImageWords& words, const Surroundings& surroundings) {
         body["checksum"] = words.checksum;
     }
     if (!words.format.empty()) body["format"] = words.format;
-    Change change;
-    change.target = "/v1/images";
+    const auto& known_as = words.name.empty() ? source : words.name;
+    auto change = change_of({View::image, "/v1/images", known_as}, "added", words.waiting);
     change.body = boost::json::serialize(body);
-    change.view = View::image;
-    change.subject = fmt::format("image {}", words.name.empty() ? source : words.name);
-    change.done = "added";
-    change.waiting = words.waiting;
     return change;
 }
 
@@ -74,13 +70,9 @@ void add_delete(CLI::App& image, Grammar grammar) {
     command.add_option("name", words->name, "Name of the image")->required()->type_name("NAME");
     add_waiting(command, words->waiting);
     command.final_callback([words, grammar] {
-        Change change;
+        auto change =
+            change_of({View::image, target_of("images", words->name), words->name}, "deleted", words->waiting);
         change.method = net::Method::del;
-        change.target = target_of("images", words->name);
-        change.view = View::image;
-        change.subject = fmt::format("image {}", words->name);
-        change.done = "deleted";
-        change.waiting = words->waiting;
         grammar.invocation.action = std::move(change);
     });
 }

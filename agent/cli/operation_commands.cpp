@@ -1,7 +1,6 @@
 #include "agent/cli/commands.hpp"
 
 #include <CLI/CLI.hpp>
-#include <fmt/format.h>
 
 #include <memory>
 
@@ -45,12 +44,8 @@ void add_operation_commands(CLI::App& app, Grammar grammar) {
     auto& cancel = add_operation_command(operation, "cancel", "Ask it to stop and undo what it did", *ended);
     add_waiting(cancel, ended->waiting);
     cancel.final_callback([ended, grammar] {
-        Change change;
-        change.target = target_of("operations", ended->id) + "/cancel";
-        change.view = View::operation;
-        change.subject = fmt::format("operation {}", ended->id);
-        change.done = "cancelled";
-        change.waiting = ended->waiting;
+        auto change = change_of({View::operation, target_of("operations", ended->id) + "/cancel", ended->id},
+                                "cancelled", ended->waiting);
         change.ends_cancelled = true;
         grammar.invocation.action = std::move(change);
     });

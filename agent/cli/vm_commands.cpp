@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace ghost::cli {
@@ -37,13 +38,9 @@ struct VmWords {
 };
 
 Change change_of(const VmWords& words, std::string_view verb, std::string_view done) {
-    Change change;
-    change.target = target_of("vms", words.name) + (verb.empty() ? "" : fmt::format("/{}", verb));
-    change.view = View::vm;
-    change.subject = fmt::format("VM {}", words.name);
-    change.done = done;
-    change.waiting = words.waiting;
-    return change;
+    auto target = target_of("vms", words.name);
+    if (!verb.empty()) target += fmt::format("/{}", verb);
+    return change_of({View::vm, std::move(target), words.name}, done, words.waiting);
 }
 
 CLI::App& add_vm_command(CLI::App& vm, const char* name, const char* help, VmWords& words) {

@@ -145,13 +145,8 @@ void add_vm_create(CLI::App& vm, Grammar grammar) {
     add_waiting(command, words->waiting);
     command.final_callback([words, grammar] {
         if (words->name.empty()) usage_fault("a name can't be empty");
-        Change change;
-        change.target = "/v1/vms";
+        auto change = change_of({View::vm, "/v1/vms", words->name}, "created", words->waiting);
         change.body = body_of(*words, grammar.surroundings);
-        change.view = View::vm;
-        change.subject = fmt::format("VM {}", words->name);
-        change.done = "created";
-        change.waiting = words->waiting;
         grammar.invocation.action = std::move(change);
     });
 }

@@ -81,14 +81,9 @@ void add_vm_update(CLI::App& vm, Grammar grammar) {
     add_waiting(command, words->waiting);
     command.footer("A running VM takes a new size at its next stop and start.");
     command.final_callback([words, grammar] {
-        Change change;
+        auto change = change_of({View::vm, target_of("vms", words->name), words->name}, "updated", words->waiting);
         change.method = net::Method::patch;
-        change.target = target_of("vms", words->name);
         change.body = patch_of(*words);
-        change.view = View::vm;
-        change.subject = fmt::format("VM {}", words->name);
-        change.done = "updated";
-        change.waiting = words->waiting;
         grammar.invocation.action = std::move(change);
     });
 }
