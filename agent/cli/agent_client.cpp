@@ -32,11 +32,13 @@ asio::awaitable<Outcome<net::ClientResponse>> AgentClient::exchange(net::ClientR
         answer.error(), address_, local != nullptr ? look_at_socket(local->path) : SocketState::present)};
 }
 
-asio::awaitable<Outcome<json::object>> AgentClient::send(net::Method method, std::string target, std::string body) {
+asio::awaitable<Outcome<json::object>> AgentClient::send(net::Method method, std::string target, std::string body,
+                                                         std::string idempotency_key) {
     net::ClientRequest request;
     request.method = method;
     request.target = target;
     request.body = std::move(body);
+    request.headers.set("Idempotency-Key", std::move(idempotency_key));
     request.timeout = patience;
     auto response = co_await exchange(std::move(request));
     if (!response) co_return std::unexpected{std::move(response.error())};

@@ -26,7 +26,8 @@ public:
 
     // One request. An answer of 204 or without a body is an empty object; one that isn't a JSON object, a failure.
     [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> send(net::Method method, std::string target,
-                                                                            std::string body = {});
+                                                                            std::string body,
+                                                                            std::string idempotency_key);
     // `allowance`: how much longer than usual the agent may take, for long polls.
     [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> get(
         std::string target, std::chrono::seconds allowance = std::chrono::seconds{0});

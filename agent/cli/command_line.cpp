@@ -9,6 +9,7 @@
 #include <boost/url/url_view.hpp>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -29,6 +30,38 @@ struct AddressOptions {
     std::string key;
     std::string ca;
 };
+
+// What goes with commands that change something.
+struct ChangeOptions {
+    bool dry_run = false;
+    std::string key;
+    const CLI::Option* said_key = nullptr;
+};
+
+bool is_key(std::string_view text) {
+    constexpr std::size_t longest = 255;
+    return !text.empty() && text.size() <= longest &&
+           std::ranges::all_of(text, [](char c) { return c > 0x20 && c < 0x7f; });
+}
+
+void apply(const ChangeOptions& options, Invocation& invocation) {
+    const bool has_key = options.said_key->count() > 0;
+    if (!options.dry_run && !has_key) return;
+    auto* change = std::get_if<Change>(&invocation.action);
+    if (change == nullptr)
+        usage_fault(fmt::format("{} goes with commands that change something",
+                                options.dry_run ? "--dry-run" : "--idempotency-key"));
+    if (has_key && !is_key(options.key))
+        usage_fault(
+            fmt::format("--idempotency-key '{}': expected 1 to 255 visible ASCII characters", printable(options.key)));
+    change->idempotency_key = options.key;
+    if (!options.dry_run) return;
+    if (invocation.format == Format::name)
+        usage_fault("a dry run makes nothing with a name; use -o json, yaml or table");
+    change->dry_run = true;
+    change->question.clear();
+    add_filter(change->target, "dry_run", "true");
+}
 
 HttpsAddress parse_agent_url(const std::string& text) {
     const auto url = boost::urls::parse_uri(text);
@@ -97,6 +130,15 @@ void add_global_options(CLI::App& app, AddressOptions& address, Format& format) 
         ->type_name("FORMAT");
 }
 
+void add_change_options(CLI::App& app, ChangeOptions& options) {
+    const std::string when = "What goes with commands that change something";
+    app.add_flag("--dry-run", options.dry_run, "Only say what would be done and whether it fits")->group(when);
+    options.said_key = app.add_option("--idempotency-key", options.key,
+                                      "A change with a key the agent knows is not done again [a new one]")
+                           ->type_name("KEY")
+                           ->group(when);
+}
+
 // CLI11 only says that a command is missing; the word that should have been one is left over.
 std::string sentence_of(const CLI::ParseError& fault, const CLI::App& app) {
     const auto left = app.remaining(true);
@@ -125,10 +167,13 @@ std::expected<Invocation, Told> parse(std::vector<std::string> words, const Surr
     app.footer(
         "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 refused by the agent, 5 no agent.\n"
         "With -o json or yaml a list is one array; with -o name one name (or operation id) a line.\n"
-        "'ghostctl --help' shows the options that all commands take: the agent's address, -o.");
+        "'ghostctl --help' shows the options that all commands take: the agent's address, -o, and for changes "
+        "--dry-run.");
     Invocation invocation;
     AddressOptions address;
+    ChangeOptions change_options;
     add_global_options(app, address, invocation.format);
+    add_change_options(app, change_options);
     const Grammar grammar{invocation, surroundings};
     add_agent_commands(app, grammar);
     add_vm_commands(app, grammar);
@@ -138,6 +183,7 @@ std::expected<Invocation, Told> parse(std::vector<std::string> words, const Surr
         std::ranges::reverse(words);  // as CLI11 takes a vector
         app.parse(std::move(words));
         invocation.address = address_from(address, surroundings);
+        apply(change_options, invocation);
         return invocation;
     } catch (const CLI::Success& asked) {
         std::ostringstream out;

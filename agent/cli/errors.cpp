@@ -1,11 +1,10 @@
 #include "agent/cli/errors.hpp"
 
+#include "agent/cli/facts.hpp"
 #include "agent/cli/json_access.hpp"
 #include "agent/cli/text.hpp"
 
-#include <boost/json/serialize.hpp>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -108,35 +107,6 @@ std::string hint_for(std::string_view code, std::string_view target, const json:
     return it == hints.end() ? std::string{} : std::string{it->text};
 }
 
-// "memory_mib": 4096 as "memory 4 GiB".
-std::string fact(std::string_view key, const json::value& value) {
-    const auto worded = [](std::string_view name) {
-        std::string words{name};
-        std::ranges::replace(words, '_', ' ');
-        return words;
-    };
-    if (value.is_object()) {
-        std::vector<std::string> parts;
-        for (const auto& member : value.get_object()) parts.push_back(fact(member.key(), member.value()));
-        return fmt::format("{}: {}", worded(key), fmt::join(parts, ", "));
-    }
-    if (value.is_array()) {
-        std::vector<std::string> parts;
-        for (const auto& item : value.get_array()) parts.push_back(to_text(item));
-        return fmt::format("{}: {}", worded(key), fmt::join(parts, ", "));
-    }
-    if (const auto number = to_number(value)) {
-        if (key.ends_with("_mib"))
-            return fmt::format("{} {}", worded(key.substr(0, key.size() - 4)), human_mib(*number));
-        if (key.ends_with("_gib"))
-            return fmt::format("{} {}", worded(key.substr(0, key.size() - 4)), human_mib(*number * 1024));
-        if (key.ends_with("_bytes"))
-            return fmt::format("{} {}", worded(key.substr(0, key.size() - 6)), human_bytes(*number));
-        return fmt::format("{} {}", worded(key), human_number(*number));
-    }
-    return fmt::format("{}: {}", worded(key), to_text(value));
-}
-
 void add_facts(const json::object& members, std::vector<std::string>& details) {
     static constexpr std::array known{"type",       "title",  "status", "detail",   "code",
                                       "request_id", "errors", "facts",  "instance", "operation"};
@@ -164,7 +134,7 @@ Failure failure_of_problem(unsigned status, const json::object& problem, std::st
         }
     add_facts(problem, failure.details);
     if (const auto* facts = object_at(problem, "facts")) add_facts(*facts, failure.details);
-    failure.hint = hint_for(code, target, problem, retry_after);
+    failure.hint = hint_for(code, target.substr(0, target.find('?')), problem, retry_after);
     failure.request_id = text_at(problem, "request_id");
     failure.passing = status == 429 || status == 503;
     return failure;
@@ -174,6 +144,11 @@ bool mentions(std::string_view text, std::initializer_list<std::string_view> wor
     const auto same = [](char a, char b) { return (a | 0x20) == (b | 0x20); };
     return std::ranges::any_of(words,
                                [&](std::string_view word) { return !std::ranges::search(text, word, same).empty(); });
+}
+
+// The other side ended the connection, and not in words.
+bool hung_up(std::string_view detail) {
+    return mentions(detail, {"reset", "end of", "closed", "truncated", "broken pipe"});
 }
 
 Failure no_socket(const std::string& path, SocketState socket, const std::string& detail) {
@@ -209,7 +184,7 @@ std::string https_hint(std::string_view detail, const HttpsAddress& address) {
                                   : fmt::format("is {} the CA of the agent's certificate?", address.ca);
     if (mentions(detail, {"resolve", "not found", "name or service"})) return "is the host's name right?";
     // With TLS 1.3 a server says no to a client's certificate only after the handshake, by hanging up.
-    if (mentions(detail, {"reset", "end of", "closed", "truncated", "broken pipe"}))
+    if (hung_up(detail))
         return "it hung up: does it accept this client certificate, and is that the HTTPS port (api.listen_addr)?";
     if (mentions(detail, {"handshake", "ssl", "tls", "wrong version"}))
         return "is that the agent's HTTPS port (api.listen_addr)?";
@@ -277,7 +252,8 @@ Failure failure_of_connection(const base::Error& error, const Address& address, 
         return {ExitCode::no_agent, error.detail, {}, https_hint(error.detail, remote)};
     }();
     failure.passing = failure.code == ExitCode::no_agent;
-    failure.unanswered = error.code == base::Errc::deadline_exceeded;
+    failure.cut = error.code == base::Errc::source_unavailable && hung_up(error.detail);
+    failure.unanswered = failure.cut || error.code == base::Errc::deadline_exceeded;
     return failure;
 }
 

@@ -23,6 +23,7 @@ struct Failure {
     std::string request_id = {};  // of the request or operation that failed
     bool passing = false;         // may be gone in a moment: worth asking again while following an operation
     bool unanswered = false;      // the request may have arrived all the same
+    bool cut = false;             // the connection broke before the answer was here
 };
 
 // "ghostctl: <sentence>", indented details, "hint: ...", "request id: ...", each on a line of its own.

@@ -6,6 +6,7 @@
 #include "agent/cli/session.hpp"
 #include "agent/cli/transport.hpp"
 #include "base/clock.hpp"
+#include "base/random.hpp"
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
@@ -26,7 +27,8 @@ namespace {
 ExitCode run_session(const Invocation& invocation, net::Client& client, Console& console) {
     asio::io_context loop{1};
     base::SystemClock clock;
-    Session session{invocation, client, clock, console};
+    base::SystemRandom random;
+    Session session{invocation, client, clock, random, console};
     asio::cancellation_signal stop;
     asio::signal_set signals{loop, SIGINT, SIGTERM};
     signals.async_wait([&](const boost::system::error_code& cancelled, int) {

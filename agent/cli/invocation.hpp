@@ -57,7 +57,9 @@ struct Change {
     std::string done;      // "started": what has happened when all went well
     std::string question;  // asked on a terminal before anything is sent; empty: nothing to ask
     Waiting waiting = {};
-    bool ends_cancelled = false;  // success is that the operation ends cancelled
+    bool ends_cancelled = false;       // success is that the operation ends cancelled
+    bool dry_run = false;              // the target asks for one: the answer says what would be done
+    std::string idempotency_key = {};  // empty: one is made
 };
 struct WaitForOperation {
     std::string id;

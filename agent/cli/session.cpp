@@ -5,6 +5,7 @@
 #include "agent/cli/progress.hpp"
 #include "agent/cli/text.hpp"
 #include "agent/cli/views.hpp"
+#include "base/ids.hpp"
 
 #include <boost/asio/this_coro.hpp>
 #include <fmt/format.h>
@@ -44,6 +45,22 @@ std::string subject_of(const json::object& operation) {
     return fmt::format("{} {}", type == "vm" ? "VM" : type, name.empty() ? text_at(operation, "target", "id") : name);
 }
 
+// The failure of a change that nobody knows whether it began.
+Failure undecided(Failure failure, const Change& change, bool interrupted) {
+    if (interrupted) {
+        failure = {ExitCode::failed, "interrupted before the agent answered"};
+        if (!change.dry_run) failure.hint = "'ghostctl operation list' shows it";
+    } else if (!failure.unanswered) {
+        return failure;
+    }
+    if (change.dry_run) return failure;
+    failure.details.emplace_back(interrupted ? "the change may have begun"
+                                             : "the change may have begun: 'ghostctl operation list' shows it");
+    failure.details.push_back(fmt::format(
+        "to ask again without doing it twice: the same command with --idempotency-key {}", change.idempotency_key));
+    return failure;
+}
+
 }  // namespace
 
 std::optional<ExitCode> confirm(const Invocation& invocation, Console& console) {
@@ -62,9 +79,11 @@ std::optional<ExitCode> confirm(const Invocation& invocation, Console& console) 
     return ExitCode::failed;
 }
 
-Session::Session(const Invocation& invocation, net::Client& client, base::Clock& clock, Console& console)
+Session::Session(const Invocation& invocation, net::Client& client, base::Clock& clock, base::Random& random,
+                 Console& console)
     : invocation_(invocation),
       clock_(clock),
+      random_(random),
       console_(console),
       agent_(client, invocation.address),
       follower_(agent_, clock, console) {}
@@ -142,21 +161,36 @@ std::string Session::accepted(const json::object& operation) const {
                        printable(text_at(operation, "kind")), id, id);
 }
 
-asio::awaitable<Session::Done> Session::perform(Change change) {
-    auto answer = co_await agent_.send(change.method, change.target, change.body);
-    if (!answer) {
-        auto failure = std::move(answer.error());
-        const bool cut = (co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none;
-        if (cut) {
-            failure = {ExitCode::failed,
-                       "interrupted before the agent answered",
-                       {"the change may have begun"},
-                       "'ghostctl operation list' shows it"};
-        } else if (failure.unanswered) {
-            failure.details.emplace_back("the change may have begun: 'ghostctl operation list' shows it");
-        }
-        co_return std::unexpected{std::move(failure)};
+// The agent does what comes twice with one key once.
+asio::awaitable<Outcome<json::object>> Session::ask_for(const Change& change) {
+    bool cut = false;
+    for (unsigned repeats = 0;; ++repeats) {
+        auto answer = co_await agent_.send(change.method, change.target, change.body, change.idempotency_key);
+        if (answer) co_return answer;
+        auto& failure = answer.error();
+        cut = cut || failure.cut;
+        failure.unanswered = failure.unanswered || (cut && failure.passing);
+        if (!cut || !failure.passing || repeats == most_repeats) co_return answer;
+        if (!co_await clock_.sleep_for(std::chrono::seconds{1})) co_return answer;
     }
+}
+
+Session::Done Session::preview(const Change& change, const json::object& answer) const {
+    if (array_at(answer, "would") == nullptr)
+        return std::unexpected{Failure{
+            ExitCode::failed, fmt::format("the answer to {} says nothing of what would be done", change.target)}};
+    return invocation_.format == Format::table ? preview_page(answer) : document(answer);
+}
+
+asio::awaitable<Session::Done> Session::perform(Change change) {
+    if (change.idempotency_key.empty()) change.idempotency_key = base::make_uuid(clock_, random_);
+    auto answer = co_await ask_for(change);
+    if (!answer) {
+        const bool interrupted =
+            (co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none;
+        co_return std::unexpected{undecided(std::move(answer.error()), change, interrupted)};
+    }
+    if (change.dry_run) co_return preview(change, *answer);
     if (is_operation(*answer)) {
         if (!change.waiting.wait && !is_finished(*answer)) co_return accepted(*answer);
         auto ended = co_await follower_.follow(std::move(*answer), change.subject, change.waiting.limit);

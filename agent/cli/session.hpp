@@ -6,6 +6,7 @@
 #include "agent/cli/follow.hpp"
 #include "agent/cli/invocation.hpp"
 #include "base/clock.hpp"
+#include "base/random.hpp"
 #include "net/client.hpp"
 
 #include <boost/asio/awaitable.hpp>
@@ -23,11 +24,15 @@ namespace ghost::cli {
 class Session {
 public:
     // All must outlive it.
-    Session(const Invocation& invocation, net::Client& client, base::Clock& clock, Console& console);
+    Session(const Invocation& invocation, net::Client& client, base::Clock& clock, base::Random& random,
+            Console& console);
 
     // Never throws for a failure: it says what went wrong on the console. Cancelling the coroutine is a person's
     // Ctrl-C.
     [[nodiscard]] boost::asio::awaitable<ExitCode> run();
+
+    // Of a change whose connection broke before it was answered, a second apart.
+    static constexpr unsigned most_repeats = 3;
 
 private:
     using Done = Outcome<std::string>;  // what goes to standard output
@@ -39,12 +44,15 @@ private:
     [[nodiscard]] boost::asio::awaitable<Done> perform(Change action);
     [[nodiscard]] boost::asio::awaitable<Done> perform(WaitForOperation action);
 
+    [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> ask_for(const Change& change);
+    [[nodiscard]] Done preview(const Change& change, const boost::json::object& answer) const;
     [[nodiscard]] boost::asio::awaitable<Done> finish(Change change, boost::json::object operation);
     [[nodiscard]] std::string accepted(const boost::json::object& operation) const;
     [[nodiscard]] std::string document(const boost::json::object& value) const;
 
     const Invocation& invocation_;
     base::Clock& clock_;
+    base::Random& random_;
     Console& console_;
     AgentClient agent_;
     Follower follower_;

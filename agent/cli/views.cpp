@@ -1,5 +1,6 @@
 #include "agent/cli/views.hpp"
 
+#include "agent/cli/facts.hpp"
 #include "agent/cli/json_access.hpp"
 #include "agent/cli/progress.hpp"
 #include "agent/cli/table.hpp"
@@ -200,6 +201,16 @@ std::string status_page(const json::object& agent, const json::object& health, c
         page.add(std::string{name}, fmt::format(fmt::runtime(words), show(*free), show(*total)));
     }
     return page.text();
+}
+
+std::string preview_page(const json::object& preview) {
+    std::string out;
+    if (const auto* steps = array_at(preview, "would"))
+        for (const auto& step : *steps) out += fmt::format("would: {}\n", printable(to_text(step)));
+    if (out.empty()) out = "would change nothing\n";
+    for (const auto& member : part(preview, "resources"))
+        out += fmt::format("{}\n", printable(fact(member.key(), member.value())));
+    return out;
 }
 
 std::string version_page(const json::object& agent) {

@@ -31,6 +31,8 @@ namespace ghost::cli {
                                       base::Wall now);
 [[nodiscard]] std::string version_page(const boost::json::object& agent);
 
+// What a dry run answered: "would: ..." lines, then what it needs and what is free.
+[[nodiscard]] std::string preview_page(const boost::json::object& preview);
 // One line about a change that succeeded: "VM web started: running at 192.168.122.10".
 [[nodiscard]] std::string done_line(std::string_view subject, std::string_view done,
                                     const boost::json::object& resource);

@@ -210,6 +210,29 @@ TEST_CASE("vm delete has a question unless --yes answers it") {
     CHECK(action_of<Change>({"vm", "delete", "web", "--yes"}).question.empty());
 }
 
+TEST_CASE("a dry run is asked for in the query, and asks nobody") {
+    const auto change = action_of<Change>({"vm", "start", "web", "--dry-run"});
+    CHECK(change.target == "/v1/vms/web/start?dry_run=true");
+    CHECK(change.dry_run);
+    CHECK(action_of<Change>({"--dry-run", "vm", "delete", "web"}).question.empty());
+    CHECK_FALSE(action_of<Change>({"vm", "start", "web"}).dry_run);
+    CHECK_THAT(usage_fault_of({"vm", "list", "--dry-run"}), Catch::Contains("commands that change something"));
+    CHECK_THAT(usage_fault_of({"operation", "wait", "op-1", "--idempotency-key", "k"}),
+               Catch::Contains("--idempotency-key goes with commands that change something"));
+    CHECK_THAT(usage_fault_of({"vm", "start", "web", "--dry-run", "-o", "name"}), Catch::Contains("-o json"));
+}
+
+TEST_CASE("a change may be given the key of another one") {
+    CHECK(action_of<Change>({"vm", "start", "web", "--idempotency-key", "k-1"}).idempotency_key == "k-1");
+    CHECK(action_of<Change>({"vm", "start", "web"}).idempotency_key.empty());
+    for (const auto& bad : {std::string{}, std::string{"a b"}, std::string{"ä"}, std::string(256, 'k')})
+        CHECK_THAT(usage_fault_of({"vm", "start", "web", "--idempotency-key", bad}),
+                   Catch::Contains("1 to 255 visible ASCII characters"));
+    CHECK(
+        action_of<Change>({"vm", "start", "web", "--idempotency-key", std::string(255, 'k')}).idempotency_key.size() ==
+        255);
+}
+
 TEST_CASE("filters of vm list become the query") {
     CHECK(action_of<ShowList>({"vm", "list"}).target == "/v1/vms");
     CHECK(action_of<ShowList>({"vm", "list", "-l", "a=b&c", "--label", "d=e", "--power", "off", "--owner", "al",

@@ -180,3 +180,20 @@ TEST_CASE("other ends of a connection have their own exit codes") {
     CHECK(code(base::Errc::cancelled, local) == ExitCode::failed);
     CHECK(code(base::Errc::body_too_large, local) == ExitCode::failed);
 }
+
+TEST_CASE("a connection that broke is told from one that never was") {
+    const auto failed = [](std::string detail) { return unreachable(local, std::move(detail)); };
+    for (const auto* broke : {"no answer from /s: the connection was closed before the response was complete",
+                              "no answer from https://n:1: Connection reset by peer", "cannot send to /s: Broken pipe",
+                              "no answer from https://n:1: stream truncated"}) {
+        CAPTURE(broke);
+        CHECK(failed(broke).cut);
+        CHECK(failed(broke).unanswered);
+    }
+    for (const auto* never : {"cannot connect to /s: Connection refused", "cannot resolve n: Host not found",
+                              "no answer from https://n:1: tlsv13 alert certificate required"})
+        CHECK_FALSE(failed(never).cut);
+    const auto late = failure_of_connection({base::Errc::deadline_exceeded, "late"}, local, SocketState::present);
+    CHECK_FALSE(late.cut);
+    CHECK(late.unanswered);
+}

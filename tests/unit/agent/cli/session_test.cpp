@@ -1,12 +1,8 @@
 #include "agent/cli/session.hpp"
 
 #include "fakes/fake_client.hpp"
-#include "fakes/virtual_clock.hpp"
+#include "tests/unit/agent/cli/bench.hpp"
 
-#include <boost/asio/bind_cancellation_slot.hpp>
-#include <boost/asio/cancellation_signal.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -26,49 +22,6 @@ using fakes::json_answer;
 
 namespace {
 
-class FakeConsole final : public Console {
-public:
-    std::string written;
-    std::string complained;
-    std::optional<std::size_t> columns;
-    std::optional<std::string> answer;  // of a person; nullopt: nobody is there
-    void out(std::string_view text) override { written += text; }
-    void error(std::string_view text) override { complained += text; }
-    [[nodiscard]] std::optional<std::size_t> progress_columns() const override { return columns; }
-    [[nodiscard]] bool can_ask() const override { return answer.has_value(); }
-    [[nodiscard]] std::optional<std::string> ask(std::string_view question) override {
-        complained += question;
-        return answer;
-    }
-};
-
-struct Bench {
-    asio::io_context loop{1};
-    fakes::VirtualClock clock;
-    FakeConsole console;
-    asio::cancellation_signal ctrl_c;
-
-    // Runs to the end; time passes as soon as everybody sleeps.
-    ExitCode run(const Invocation& invocation, net::Client& client) {
-        Session session{invocation, client, clock, console};
-        std::optional<ExitCode> code;
-        asio::co_spawn(loop, session.run(),
-                       asio::bind_cancellation_slot(ctrl_c.slot(), [&](std::exception_ptr e, ExitCode c) {
-                           if (e) std::rethrow_exception(e);
-                           code = c;
-                       }));
-        for (int turn = 0; !code && turn < 100'000; ++turn) {
-            loop.restart();
-            if (loop.poll() > 0) continue;
-            const auto next = clock.next();
-            if (!next) break;
-            clock.advance(*next - clock.now());
-        }
-        REQUIRE(code);
-        return *code;
-    }
-};
-
 std::string operation(std::string_view state, std::string_view more = "") {
     return fmt::format(
         R"({{"id":"op-1","kind":"vm.start","target":{{"type":"vm","id":"u","name":"web"}},"state":"{}","cancellable":true{}}})",
@@ -84,10 +37,6 @@ Change start() {
     change.subject = "VM web";
     change.done = "started";
     return change;
-}
-
-Invocation with(Action action, Format format = Format::table) {
-    return {SocketAddress{"/nonexistent/agent.sock"}, format, std::move(action)};
 }
 
 // Answers a start with 202 and its polls with `polls`, one after the other, the last one for ever.
@@ -232,19 +181,6 @@ TEST_CASE("Ctrl-C on a wait says how to go on waiting and how to cancel") {
     CHECK(bench.console.written.empty());
 }
 
-TEST_CASE("Ctrl-C before the agent answered says that the change may have begun") {
-    Bench bench;
-    asio::steady_timer never{bench.loop, asio::steady_timer::time_point::max()};
-    FakeClient client{FakeClient::Script{[&](net::ClientRequest) -> asio::awaitable<base::Result<net::ClientResponse>> {
-        asio::post(bench.loop, [&bench] { bench.ctrl_c.emit(asio::cancellation_type::terminal); });
-        boost::system::error_code ended;
-        co_await never.async_wait(asio::redirect_error(asio::use_awaitable, ended));
-        co_return base::fail(base::Errc::cancelled);
-    }}};
-    CHECK(bench.run(with(start()), client) == ExitCode::failed);
-    CHECK_THAT(bench.console.complained, Catch::Contains("the change may have begun"));
-}
-
 TEST_CASE("an agent that restarts during a wait is asked again") {
     Bench bench;
     const auto away = base::fail(base::Errc::source_unavailable, "Connection refused");
@@ -267,14 +203,6 @@ TEST_CASE("an operation that the agent forgot ends the wait") {
     Agent agent{{json_answer(404, R"({"code":"not_found","detail":"no operation op-1"})")}};
     CHECK(bench.run(with(start()), agent.client) == ExitCode::not_found);
     CHECK(agent.polled == 1);
-}
-
-TEST_CASE("a change that got no answer in time may have begun") {
-    Bench bench;
-    FakeClient client{
-        FakeClient::Table{[](const net::ClientRequest&) { return base::fail(base::Errc::deadline_exceeded); }}};
-    CHECK(bench.run(with(start()), client) == ExitCode::no_agent);
-    CHECK_THAT(bench.console.complained, Catch::Contains("may have begun"));
 }
 
 TEST_CASE("operation wait ends as the operation does") {
