@@ -32,6 +32,14 @@ asio::awaitable<Outcome<net::ClientResponse>> AgentClient::exchange(net::ClientR
         answer.error(), address_, local != nullptr ? look_at_socket(local->path) : SocketState::present)};
 }
 
+asio::awaitable<Outcome<net::ClientResponse>> AgentClient::agreed(net::ClientRequest request) {
+    const auto target = request.target;
+    auto response = co_await exchange(std::move(request));
+    if (!response || response->status / 100 == 2) co_return response;
+    co_return std::unexpected{failure_of_answer(response->status, response->body,
+                                                response->headers.find("Retry-After").value_or(""), target)};
+}
+
 asio::awaitable<Outcome<json::object>> AgentClient::send(net::Method method, std::string target, std::string body,
                                                          std::string idempotency_key) {
     net::ClientRequest request;
@@ -40,22 +48,18 @@ asio::awaitable<Outcome<json::object>> AgentClient::send(net::Method method, std
     request.body = std::move(body);
     request.headers.set("Idempotency-Key", std::move(idempotency_key));
     request.timeout = patience;
-    auto response = co_await exchange(std::move(request));
+    auto response = co_await agreed(std::move(request));
     if (!response) co_return std::unexpected{std::move(response.error())};
-    if (response->status >= 200 && response->status < 300) co_return object_in(*response, target);
-    co_return std::unexpected{failure_of_answer(response->status, response->body,
-                                                response->headers.find("Retry-After").value_or(""), target)};
+    co_return object_in(*response, target);
 }
 
 asio::awaitable<Outcome<json::object>> AgentClient::get(std::string target, std::chrono::seconds allowance) {
     net::ClientRequest request;
     request.target = target;
     request.timeout = patience + allowance;
-    auto response = co_await exchange(std::move(request));
+    auto response = co_await agreed(std::move(request));
     if (!response) co_return std::unexpected{std::move(response.error())};
-    if (response->status == 200) co_return object_in(*response, target);
-    co_return std::unexpected{failure_of_answer(response->status, response->body,
-                                                response->headers.find("Retry-After").value_or(""), target)};
+    co_return object_in(*response, target);
 }
 
 asio::awaitable<Outcome<json::object>> AgentClient::health() {
@@ -70,16 +74,24 @@ asio::awaitable<Outcome<json::object>> AgentClient::health() {
     co_return std::unexpected{failure_of_answer(response->status, response->body, "", "/health")};
 }
 
-asio::awaitable<Outcome<json::array>> AgentClient::list(std::string target) {
-    const auto first = fmt::format("{}{}limit=1000", target, target.contains('?') ? '&' : '?');
-    json::array all;
+asio::awaitable<Outcome<Listing>> AgentClient::list(std::string target, bool has_pages) {
+    const auto with = [](const std::string& to, std::string_view more) {
+        return fmt::format("{}{}{}", to, to.contains('?') ? '&' : '?', more);
+    };
+    const auto first = has_pages ? with(target, "limit=1000") : target;
+    Listing all;
     std::string token;
     for (std::size_t page = 0; page < most_pages; ++page) {
-        auto next = first;
-        if (!token.empty()) next += "&page_token=" + net::percent_encode(token);
-        auto answer = co_await get(std::move(next));
+        net::ClientRequest request;
+        request.target = token.empty() ? first : with(first, "page_token=" + net::percent_encode(token));
+        request.timeout = patience;
+        auto response = co_await agreed(std::move(request));
+        if (!response) co_return std::unexpected{std::move(response.error())};
+        auto answer = object_in(*response, target);
         if (!answer) co_return std::unexpected{std::move(answer.error())};
-        if (const auto* items = array_at(*answer, "items")) all.insert(all.end(), items->begin(), items->end());
+        if (page == 0) all.event_id = response->headers.find("Ghost-Event-Id").value_or("");
+        if (const auto* items = array_at(*answer, "items"))
+            all.items.insert(all.items.end(), items->begin(), items->end());
         auto following = text_at(*answer, "next_page_token");
         if (following.empty()) co_return all;
         if (following == token) break;

@@ -19,6 +19,11 @@ namespace ghost::cli {
 template <class T>
 using Outcome = std::expected<T, Failure>;
 
+struct Listing {
+    boost::json::array items;  // of all pages
+    std::string event_id;      // the event that the first page reflects; empty: the agent doesn't say
+};
+
 class AgentClient {
 public:
     // Both must outlive it.
@@ -31,8 +36,8 @@ public:
     // `allowance`: how much longer than usual the agent may take, for long polls.
     [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> get(
         std::string target, std::chrono::seconds allowance = std::chrono::seconds{0});
-    // All items of all pages.
-    [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::array>> list(std::string target);
+    // `has_pages`: the route knows ?limit.
+    [[nodiscard]] boost::asio::awaitable<Outcome<Listing>> list(std::string target, bool has_pages = true);
     // GET /health: an agent that isn't well says so with 503 and the same document.
     [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> health();
 
@@ -40,7 +45,10 @@ public:
     static constexpr std::size_t most_pages = 1000;      // of 1000 items
 
 private:
+    // Any answer.
     [[nodiscard]] boost::asio::awaitable<Outcome<net::ClientResponse>> exchange(net::ClientRequest request);
+    // An answer that says yes.
+    [[nodiscard]] boost::asio::awaitable<Outcome<net::ClientResponse>> agreed(net::ClientRequest request);
 
     net::Client& client_;
     const Address& address_;

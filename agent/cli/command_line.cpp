@@ -179,6 +179,7 @@ std::expected<Invocation, Told> parse(std::vector<std::string> words, const Surr
     add_vm_commands(app, grammar);
     add_image_commands(app, grammar);
     add_operation_commands(app, grammar);
+    add_orphan_commands(app, grammar);
     try {
         std::ranges::reverse(words);  // as CLI11 takes a vector
         app.parse(std::move(words));

@@ -16,6 +16,7 @@ std::string_view noun_of(View view) {
         case View::vm: return "VM";
         case View::image: return "image";
         case View::operation: return "operation";
+        case View::orphan: return "orphan";
         case View::resources: break;
     }
     return "resources";

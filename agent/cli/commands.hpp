@@ -22,6 +22,7 @@ void add_vm_create(CLI::App& vm, Grammar grammar);
 void add_vm_update(CLI::App& vm, Grammar grammar);
 void add_image_commands(CLI::App& app, Grammar grammar);
 void add_operation_commands(CLI::App& app, Grammar grammar);
+void add_orphan_commands(CLI::App& app, Grammar grammar);
 void add_agent_commands(CLI::App& app, Grammar grammar);
 
 // --timeout, and where it makes sense --no-wait. `waiting` must outlive the parsing.

@@ -17,7 +17,7 @@ namespace ghost::cli {
 enum class Format : std::uint8_t { table, json, yaml, name };
 
 // What kind of thing an answer is, and so how a table, a page or a name is made of it.
-enum class View : std::uint8_t { vm, image, operation, resources };
+enum class View : std::uint8_t { vm, image, operation, resources, orphan };
 
 // Where the agent is.
 struct SocketAddress {
@@ -46,6 +46,7 @@ struct ShowOne {
 struct ShowList {
     std::string target;  // with its filters; pages are followed
     View view;
+    bool has_pages = true;  // the route knows ?limit
 };
 // A POST, PATCH or DELETE that answers with an operation, which is then followed.
 struct Change {

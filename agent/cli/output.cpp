@@ -116,6 +116,8 @@ std::string to_yaml_text(const json::value& value) {
 }
 
 std::string name_of(const json::object& item, View view) {
+    if (view == View::orphan)
+        if (auto path = text_at(item, "path"); !path.empty()) return path;
     auto name = view == View::operation ? std::string{} : text_at(item, "name");
     return name.empty() ? text_at(item, "id") : name;
 }
@@ -132,6 +134,7 @@ std::string render_one(const json::object& item, View view, Format format, base:
         case View::image: return image_page(item, now);
         case View::operation: return operation_page(item, now);
         case View::resources: return resources_table(item);
+        case View::orphan: return orphan_table({item});
     }
     return {};
 }
@@ -149,6 +152,7 @@ std::string render_list(const json::array& items, View view, Format format, base
         case View::vm: return vm_table(items, now);
         case View::image: return image_table(items, now);
         case View::operation: return operation_table(items, now);
+        case View::orphan: return orphan_table(items);
         case View::resources: break;
     }
     return {};

@@ -19,7 +19,7 @@ namespace ghost::cli {
 // JSON and YAML: one array of all pages' items. Names: one a line.
 [[nodiscard]] std::string render_list(const boost::json::array& items, View view, Format format, base::Wall now);
 
-// The name of a VM or image, the id of an operation.
+// The name of a VM or image, the id of an operation, the path or name of an orphan.
 [[nodiscard]] std::string name_of(const boost::json::object& item, View view);
 
 }  // namespace ghost::cli

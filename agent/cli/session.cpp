@@ -113,9 +113,10 @@ asio::awaitable<Session::Done> Session::perform(ShowStatus) {
     auto vms = co_await agent_.list("/v1/vms");
     if (!vms) co_return std::unexpected{std::move(vms.error())};
     if (invocation_.format == Format::name) co_return printable(text_at(*agent, "name")) + "\n";
-    if (invocation_.format == Format::table) co_return status_page(*agent, *health, *resources, *vms, clock_.wall());
+    if (invocation_.format == Format::table)
+        co_return status_page(*agent, *health, *resources, vms->items, clock_.wall());
     json::object states;
-    for (const auto& vm : *vms) {
+    for (const auto& vm : vms->items) {
         if (!vm.is_object()) continue;
         auto& count = states[vm_state(vm.get_object())];
         count = (count.is_int64() ? count.get_int64() : 0) + 1;
@@ -123,7 +124,7 @@ asio::awaitable<Session::Done> Session::perform(ShowStatus) {
     json::object all{{"agent", std::move(*agent)},
                      {"health", std::move(*health)},
                      {"resources", std::move(*resources)},
-                     {"vms", json::object{{"total", vms->size()}, {"states", std::move(states)}}}};
+                     {"vms", json::object{{"total", vms->items.size()}, {"states", std::move(states)}}}};
     co_return document(all);
 }
 
@@ -148,9 +149,9 @@ asio::awaitable<Session::Done> Session::perform(ShowOne action) {
 }
 
 asio::awaitable<Session::Done> Session::perform(ShowList action) {
-    auto items = co_await agent_.list(std::move(action.target));
+    auto items = co_await agent_.list(std::move(action.target), action.has_pages);
     if (!items) co_return std::unexpected{std::move(items.error())};
-    co_return render_list(*items, action.view, invocation_.format, clock_.wall());
+    co_return render_list(items->items, action.view, invocation_.format, clock_.wall());
 }
 
 std::string Session::accepted(const json::object& operation) const {

@@ -167,6 +167,19 @@ std::string operation_page(const json::object& operation, base::Wall now) {
     return page.text();
 }
 
+std::string orphan_table(const json::array& orphans) {
+    if (orphans.empty()) return "No orphans.\n";
+    Table table{{"KIND", "WHAT", "SIZE", "WHY"}};
+    for (const auto& item : orphans) {
+        if (!item.is_object()) continue;
+        const auto& orphan = item.get_object();
+        auto what = text_at(orphan, "path");
+        if (what.empty()) what = fmt::format("{} ({})", text_at(orphan, "name"), text_at(orphan, "id"));
+        table.add({text_at(orphan, "kind"), std::move(what), bytes_at(orphan, "bytes"), text_at(orphan, "reason")});
+    }
+    return table.text();
+}
+
 std::string resources_table(const json::object& resources) {
     Table table{{"RESOURCE", "TOTAL", "RESERVED", "ALLOCATED", "FREE"}};
     for (const auto& [key, name, show] : pools) {

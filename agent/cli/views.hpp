@@ -23,6 +23,8 @@ namespace ghost::cli {
 [[nodiscard]] std::string operation_table(const boost::json::array& operations, base::Wall now);
 [[nodiscard]] std::string operation_page(const boost::json::object& operation, base::Wall now);
 
+[[nodiscard]] std::string orphan_table(const boost::json::array& orphans);
+
 [[nodiscard]] std::string resources_table(const boost::json::object& resources);
 
 // `agent` is GET /v1, `health` GET /health, `resources` GET /v1/resources.

@@ -107,6 +107,21 @@ void add_delete(CLI::App& vm, Grammar grammar) {
     });
 }
 
+void add_adopt(CLI::App& vm, Grammar grammar) {
+    auto words = std::make_shared<VmWords>();
+    auto new_name = std::make_shared<std::string>();
+    auto& command = add_vm_command(vm, "adopt", "Manage a domain that others defined, as it is", *words);
+    command.add_option("--name", *new_name, "What to call it from now on [its name]")->type_name("NEW");
+    add_waiting(command, words->waiting);
+    command.final_callback([words, new_name, grammar] {
+        auto change = change_of(*words, "adopt", "adopted");
+        boost::json::object body;
+        if (!new_name->empty()) body["name"] = *new_name;
+        change.body = boost::json::serialize(body);
+        grammar.invocation.action = std::move(change);
+    });
+}
+
 void add_list(CLI::App& vm, Grammar grammar) {
     struct Filters {
         std::vector<std::string> labels;
@@ -156,6 +171,7 @@ void add_vm_commands(CLI::App& app, Grammar grammar) {
         [words, grammar] { grammar.invocation.action = ShowOne{target_of("vms", words->name), View::vm}; });
     for (const auto& verb : stopping_verbs) add_stopping_verb(vm, grammar, verb);
     for (const auto& verb : plain_verbs) add_verb(vm, grammar, verb);
+    add_adopt(vm, grammar);
     add_delete(vm, grammar);
 }
 

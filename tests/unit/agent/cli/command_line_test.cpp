@@ -210,6 +210,25 @@ TEST_CASE("vm delete has a question unless --yes answers it") {
     CHECK(action_of<Change>({"vm", "delete", "web", "--yes"}).question.empty());
 }
 
+TEST_CASE("vm adopt keeps the name, or takes another one") {
+    const auto change = action_of<Change>({"vm", "adopt", "db"});
+    CHECK(change.target == "/v1/vms/db/adopt");
+    CHECK(change.body == "{}");
+    CHECK(change.done == "adopted");
+    CHECK(body_of({"vm", "adopt", "db", "--name", "db-1"}) == json::parse(R"({"name":"db-1"})"));
+}
+
+TEST_CASE("orphans are listed, and purged after a question") {
+    const auto list = action_of<ShowList>({"orphans", "list"});
+    CHECK(list.target == "/v1/orphans");
+    CHECK_FALSE(list.has_pages);
+    const auto purge = action_of<Change>({"orphans", "purge"});
+    CHECK(purge.target == "/v1/orphans/purge");
+    CHECK(purge.question == "Delete all orphans for good?");
+    CHECK(action_of<Change>({"orphans", "purge", "--yes"}).question.empty());
+    CHECK(action_of<Change>({"orphans", "purge", "--dry-run"}).question.empty());
+}
+
 TEST_CASE("a dry run is asked for in the query, and asks nobody") {
     const auto change = action_of<Change>({"vm", "start", "web", "--dry-run"});
     CHECK(change.target == "/v1/vms/web/start?dry_run=true");
@@ -341,8 +360,8 @@ TEST_CASE("help and the version go to standard output, faults name the command's
 }
 
 TEST_CASE("commands that aren't there are refused, not pretended") {
-    CHECK_THAT(usage_fault_of({"events"}), Catch::Contains("no command 'events'"));
-    CHECK_THAT(usage_fault_of({"vm", "adopt", "x"}), Catch::Contains("no command 'adopt'"));
+    CHECK_THAT(usage_fault_of({"volume"}), Catch::Contains("no command 'volume'"));
+    CHECK_THAT(usage_fault_of({"vm", "migrate", "x"}), Catch::Contains("no command 'migrate'"));
     (void)usage_fault_of({"vm", "list", "surplus"});
     (void)usage_fault_of({"vm", "list", "--colour"});
 }

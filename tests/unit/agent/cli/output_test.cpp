@@ -70,7 +70,7 @@ TEST_CASE("views stand whatever an agent sends") {
           R"({"status":{"uptime_s":1e300}})"}) {
         CAPTURE(text);
         const auto item = object(text);
-        for (const auto view : {View::vm, View::image, View::operation, View::resources}) {
+        for (const auto view : {View::vm, View::image, View::operation, View::resources, View::orphan}) {
             CHECK_NOTHROW(render_one(item, view, Format::table, now));
             CHECK_NOTHROW(render_list({item, 5, nullptr}, view, Format::table, now));
             CHECK_NOTHROW(render_list({item, 5, nullptr}, view, Format::name, now));
@@ -170,6 +170,20 @@ TEST_CASE("resources show totals and what is free") {
           "CPUs      8        1         2          26\n"
           "Memory    16 GiB   2 GiB     4 GiB      10 GiB\n"
           "Disk      100 GiB  10 GiB    0 B        90 GiB\n");
+}
+
+TEST_CASE("orphans show what they are and why") {
+    const json::array orphans{
+        object(R"({"kind":"file","path":"/var/lib/ghost/disks/a.qcow2","name":"a.qcow2","bytes":1073741824,
+            "reason":"no VM uses it","found_at":"2026-01-02T03:03:05Z"})"),
+        object(
+            R"({"kind":"domain","id":"0198","name":"ghost-x","bytes":null,"reason":"no VM \u001b","found_at":"?"})")};
+    CHECK(orphan_table(orphans) ==
+          "KIND    WHAT                          SIZE   WHY\n"
+          "file    /var/lib/ghost/disks/a.qcow2  1 GiB  no VM uses it\n"
+          "domain  ghost-x (0198)                -      no VM \\x1b\n");
+    CHECK(orphan_table({}) == "No orphans.\n");
+    CHECK(render_list(orphans, View::orphan, Format::name, now) == "/var/lib/ghost/disks/a.qcow2\nghost-x\n");
 }
 
 TEST_CASE("status sums up the agent and names what isn't well") {

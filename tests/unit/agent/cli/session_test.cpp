@@ -230,6 +230,16 @@ TEST_CASE("a list follows its pages") {
     CHECK(bench.console.written == "a\nb\nc\n");
 }
 
+TEST_CASE("a list without pages is asked for as it is") {
+    Bench bench;
+    FakeClient client{FakeClient::Table{[](const net::ClientRequest& request) -> base::Result<net::ClientResponse> {
+        if (request.target != "/v1/orphans") return json_answer(422, R"({"code":"validation_failed"})");
+        return json_answer(200, R"({"items":[{"kind":"file","path":"/a"}]})");
+    }}};
+    CHECK(bench.run(with(ShowList{"/v1/orphans", View::orphan, false}, Format::name), client) == ExitCode::done);
+    CHECK(bench.console.written == "/a\n");
+}
+
 TEST_CASE("pages that never end are a failure") {
     Bench bench;
     FakeClient client{FakeClient::Table{[](const net::ClientRequest&) -> base::Result<net::ClientResponse> {
