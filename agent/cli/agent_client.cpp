@@ -1,6 +1,7 @@
 #include "agent/cli/agent_client.hpp"
 
 #include "agent/cli/json_access.hpp"
+#include "agent/cli/query.hpp"
 #include "agent/cli/transport.hpp"
 
 #include <fmt/format.h>
@@ -23,7 +24,7 @@ Outcome<json::object> object_in(const net::ClientResponse& response, std::string
 }  // namespace
 
 asio::awaitable<Outcome<net::ClientResponse>> AgentClient::exchange(net::ClientRequest request) {
-    request.headers.set("Accept", "application/json");
+    if (!request.on_body) request.headers.set("Accept", "application/json");
     request.headers.set("User-Agent", "ghostctl/" GHOST_VERSION);
     auto answer = co_await client_.send(std::move(request));
     if (answer) co_return std::move(*answer);
@@ -74,16 +75,36 @@ asio::awaitable<Outcome<json::object>> AgentClient::health() {
     co_return std::unexpected{failure_of_answer(response->status, response->body, "", "/health")};
 }
 
+asio::awaitable<Outcome<std::string>> AgentClient::last_event() {
+    net::ClientRequest request;
+    request.method = net::Method::head;
+    request.target = events_target;
+    request.timeout = patience;
+    const auto response = co_await exchange(std::move(request));
+    if (!response) co_return std::unexpected{response.error()};
+    co_return std::string{response->headers.find("Ghost-Event-Id").value_or("")};
+}
+
+asio::awaitable<Outcome<net::ClientResponse>> AgentClient::events(std::string after,
+                                                                  std::function<bool(std::string_view)> take) {
+    net::ClientRequest request;
+    request.target = events_target;
+    request.headers.set("Accept", "text/event-stream");
+    if (!after.empty()) request.headers.set("Last-Event-ID", std::move(after));
+    request.timeout = patience;
+    request.on_body = std::move(take);
+    co_return co_await exchange(std::move(request));
+}
+
 asio::awaitable<Outcome<Listing>> AgentClient::list(std::string target, bool has_pages) {
-    const auto with = [](const std::string& to, std::string_view more) {
-        return fmt::format("{}{}{}", to, to.contains('?') ? '&' : '?', more);
-    };
-    const auto first = has_pages ? with(target, "limit=1000") : target;
+    auto first = target;
+    if (has_pages) add_query(first, "limit", "1000");
     Listing all;
     std::string token;
     for (std::size_t page = 0; page < most_pages; ++page) {
         net::ClientRequest request;
-        request.target = token.empty() ? first : with(first, "page_token=" + net::percent_encode(token));
+        request.target = first;
+        if (!token.empty()) add_query(request.target, "page_token", token);
         request.timeout = patience;
         auto response = co_await agreed(std::move(request));
         if (!response) co_return std::unexpected{std::move(response.error())};

@@ -12,7 +12,9 @@
 
 #include <chrono>
 #include <expected>
+#include <functional>
 #include <string>
+#include <string_view>
 
 namespace ghost::cli {
 
@@ -38,9 +40,16 @@ public:
         std::string target, std::chrono::seconds allowance = std::chrono::seconds{0});
     // `has_pages`: the route knows ?limit.
     [[nodiscard]] boost::asio::awaitable<Outcome<Listing>> list(std::string target, bool has_pages = true);
+    // The last event that there was; empty: the agent doesn't say. (Why it says no, the request for the stream tells.)
+    [[nodiscard]] boost::asio::awaitable<Outcome<std::string>> last_event();
+    // The stream of the events that follow `after`, or of those from now on when it is empty; see
+    // ClientRequest::on_body. An answer that says no is no failure here.
+    [[nodiscard]] boost::asio::awaitable<Outcome<net::ClientResponse>> events(
+        std::string after, std::function<bool(std::string_view piece)> take);
     // GET /health: an agent that isn't well says so with 503 and the same document.
     [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> health();
 
+    static constexpr std::string_view events_target = "/v1/events";
     static constexpr std::chrono::seconds patience{30};  // for one answer
     static constexpr std::size_t most_pages = 1000;      // of 1000 items
 

@@ -2,6 +2,7 @@
 
 #include "agent/cli/commands.hpp"
 #include "agent/cli/errors.hpp"
+#include "agent/cli/query.hpp"
 #include "agent/cli/text.hpp"
 
 #include <CLI/CLI.hpp>
@@ -60,7 +61,7 @@ void apply(const ChangeOptions& options, Invocation& invocation) {
         usage_fault("a dry run makes nothing with a name; use -o json, yaml or table");
     change->dry_run = true;
     change->question.clear();
-    add_filter(change->target, "dry_run", "true");
+    add_query(change->target, "dry_run", "true");
 }
 
 HttpsAddress parse_agent_url(const std::string& text) {
@@ -180,6 +181,7 @@ std::expected<Invocation, Told> parse(std::vector<std::string> words, const Surr
     add_image_commands(app, grammar);
     add_operation_commands(app, grammar);
     add_orphan_commands(app, grammar);
+    add_events(app, grammar);
     try {
         std::ranges::reverse(words);  // as CLI11 takes a vector
         app.parse(std::move(words));

@@ -31,10 +31,6 @@ std::string target_of(std::string_view collection, const std::string& name) {
     return fmt::format("/v1/{}/{}", collection, net::percent_encode(name));
 }
 
-void add_filter(std::string& target, std::string_view name, std::string_view value) {
-    target += fmt::format("{}{}={}", target.contains('?') ? '&' : '?', name, net::percent_encode(value));
-}
-
 void add_waiting(CLI::App& command, Waiting& waiting, bool with_no_wait) {
     command
         .add_option_function<std::string>(

@@ -18,10 +18,12 @@ struct Grammar {
 };
 
 void add_vm_commands(CLI::App& app, Grammar grammar);
+void add_vm_list(CLI::App& vm, Grammar grammar);
 void add_vm_create(CLI::App& vm, Grammar grammar);
 void add_vm_update(CLI::App& vm, Grammar grammar);
 void add_image_commands(CLI::App& app, Grammar grammar);
 void add_operation_commands(CLI::App& app, Grammar grammar);
+void add_events(CLI::App& app, Grammar grammar);
 void add_orphan_commands(CLI::App& app, Grammar grammar);
 void add_agent_commands(CLI::App& app, Grammar grammar);
 
@@ -42,8 +44,5 @@ struct Changed {
 
 // Ends the parsing with exit code 2 and this sentence.
 [[noreturn]] void usage_fault(std::string sentence);
-
-// A filter: appended to `target` as ?name=value or &name=value.
-void add_filter(std::string& target, std::string_view name, std::string_view value);
 
 }  // namespace ghost::cli

@@ -21,6 +21,16 @@ int write_all(int fd, std::string_view text) {
     return 0;
 }
 
+// nullopt: no terminal, or one that only takes lines.
+std::optional<Screen> terminal(int fd) {
+    if (::isatty(fd) == 0) return std::nullopt;
+    const char* term = std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe): one thread
+    if (term == nullptr || std::string_view{term} == "dumb") return std::nullopt;
+    winsize size{};
+    const bool known = ::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 && size.ws_row > 0;
+    return known ? Screen{size.ws_col, size.ws_row} : Screen{};
+}
+
 }  // namespace
 
 void ProcessConsole::out(std::string_view text) {
@@ -34,14 +44,13 @@ void ProcessConsole::out(std::string_view text) {
 void ProcessConsole::error(std::string_view text) { (void)write_all(STDERR_FILENO, text); }
 
 std::optional<std::size_t> ProcessConsole::progress_columns() const {
-    if (::isatty(STDERR_FILENO) == 0) return std::nullopt;
-    const char* term = std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe): one thread
-    if (term == nullptr || std::string_view{term} == "dumb") return std::nullopt;
-    winsize size{};
-    const bool known = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    const auto screen = terminal(STDERR_FILENO);
+    if (!screen) return std::nullopt;
     // The last column stays free: some terminals wrap when it is written.
-    return known ? std::max<std::size_t>(size.ws_col, 20) - 1 : 79;
+    return std::max<std::size_t>(screen->columns, 20) - 1;
 }
+
+std::optional<Screen> ProcessConsole::screen() const { return terminal(STDOUT_FILENO); }
 
 bool ProcessConsole::can_ask() const { return ::isatty(STDIN_FILENO) != 0 && ::isatty(STDERR_FILENO) != 0; }
 

@@ -8,12 +8,21 @@
 
 namespace ghost::cli {
 
+struct Screen {
+    std::size_t columns = 80;
+    std::size_t rows = 24;
+};
+
 class Console {
 public:
     virtual ~Console() = default;
     virtual void out(std::string_view text) = 0;    // standard output
     virtual void error(std::string_view text) = 0;  // standard error
 
+    // Standard output still takes text: whoever read it hasn't gone away.
+    [[nodiscard]] virtual bool has_reader() const = 0;
+    // The terminal that standard output is; nullopt when it is none, or one that can't be drawn on.
+    [[nodiscard]] virtual std::optional<Screen> screen() const = 0;
     // Columns of the terminal that standard error is; nullopt when it is none: then no progress is drawn.
     [[nodiscard]] virtual std::optional<std::size_t> progress_columns() const = 0;
     // Somebody can be asked: standard input and standard error are terminals.
@@ -28,6 +37,8 @@ class ProcessConsole final : public Console {
 public:
     void out(std::string_view text) override;
     void error(std::string_view text) override;
+    [[nodiscard]] bool has_reader() const override { return !closed_; }
+    [[nodiscard]] std::optional<Screen> screen() const override;
     [[nodiscard]] std::optional<std::size_t> progress_columns() const override;
     [[nodiscard]] bool can_ask() const override;
     [[nodiscard]] std::optional<std::string> ask(std::string_view question) override;

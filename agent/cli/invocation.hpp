@@ -2,6 +2,8 @@
 // is shown. Made without I/O (command_line.hpp), carried out by Session.
 #pragma once
 
+#include "agent/cli/event_lines.hpp"
+#include "agent/cli/vm_filter.hpp"
 #include "net/http.hpp"
 
 #include <boost/json/array.hpp>
@@ -66,7 +68,15 @@ struct WaitForOperation {
     std::string id;
     Waiting waiting = {};
 };
-using Action = std::variant<ShowStatus, ShowVersion, ShowOne, ShowList, Change, WaitForOperation>;
+struct FollowEvents {
+    EventFilter filter = {};
+    std::string after = {};  // an event's id; empty: from now on
+};
+struct WatchVms {
+    VmFilter filter = {};
+};
+using Action =
+    std::variant<ShowStatus, ShowVersion, ShowOne, ShowList, Change, WaitForOperation, FollowEvents, WatchVms>;
 
 struct Invocation {
     Address address;

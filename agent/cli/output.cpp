@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <optional>
 #include <utility>
 
 namespace ghost::cli {
@@ -25,20 +26,23 @@ std::string scalar(const json::value& value) {
     return text;
 }
 
-void write_json(const json::value& value, std::size_t depth, std::string& out) {
-    const auto new_line = [&out](std::size_t levels) {
+// `depth`: of the indentation; nullopt: all in one line.
+void write_json(const json::value& value, std::optional<std::size_t> depth, std::string& out) {
+    const auto inner = depth ? std::optional{*depth + 1} : std::nullopt;
+    const auto new_line = [&out](std::optional<std::size_t> levels) {
+        if (!levels) return;
         out += '\n';
-        out.append(levels * 2, ' ');
+        out.append(*levels * 2, ' ');
     };
     bool first = true;
     if (value.is_object() && !value.get_object().empty()) {
         out += '{';
         for (const auto& member : value.get_object()) {
             if (!std::exchange(first, false)) out += ',';
-            new_line(depth + 1);
+            new_line(inner);
             out += json::serialize(json::string_view{member.key()});
-            out += ": ";
-            write_json(member.value(), depth + 1, out);
+            out += depth ? ": " : ":";
+            write_json(member.value(), inner, out);
         }
         new_line(depth);
         out += '}';
@@ -46,8 +50,8 @@ void write_json(const json::value& value, std::size_t depth, std::string& out) {
         out += '[';
         for (const auto& item : value.get_array()) {
             if (!std::exchange(first, false)) out += ',';
-            new_line(depth + 1);
-            write_json(item, depth + 1, out);
+            new_line(inner);
+            write_json(item, inner, out);
         }
         new_line(depth);
         out += ']';
@@ -107,6 +111,12 @@ std::string to_json_text(const json::value& value) {
     return printable_json(out) + "\n";
 }
 
+std::string to_json_line(const json::value& value) {
+    std::string out;
+    write_json(value, std::nullopt, out);
+    return printable_json(out) + "\n";
+}
+
 std::string to_yaml_text(const json::value& value) {
     YAML::Emitter out;
     out.SetNullFormat(YAML::LowerNull);
@@ -137,6 +147,12 @@ std::string render_one(const json::object& item, View view, Format format, base:
         case View::orphan: return orphan_table({item});
     }
     return {};
+}
+
+std::string render_next(const json::object& item, View view, Format format) {
+    if (format == Format::json) return to_json_line(item);
+    if (format == Format::yaml) return "---\n" + to_yaml_text(item);
+    return printable(name_of(item, view)) + "\n";
 }
 
 std::string render_list(const json::array& items, View view, Format format, base::Wall now) {

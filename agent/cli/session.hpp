@@ -43,6 +43,8 @@ private:
     [[nodiscard]] boost::asio::awaitable<Done> perform(ShowList action);
     [[nodiscard]] boost::asio::awaitable<Done> perform(Change action);
     [[nodiscard]] boost::asio::awaitable<Done> perform(WaitForOperation action);
+    [[nodiscard]] boost::asio::awaitable<Done> perform(FollowEvents action);
+    [[nodiscard]] boost::asio::awaitable<Done> perform(WatchVms action);
 
     [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> ask_for(const Change& change);
     [[nodiscard]] Done preview(const Change& change, const boost::json::object& answer) const;

@@ -16,6 +16,8 @@ namespace ghost::cli {
 [[nodiscard]] std::string vm_page(const boost::json::object& vm, base::Wall now);
 // "running", "provisioning", "off (unmanaged)": phase and power in one word or two.
 [[nodiscard]] std::string vm_state(const boost::json::object& vm);
+// The same, and where it can be reached: "running at 10.0.0.2".
+[[nodiscard]] std::string vm_state_and_addresses(const boost::json::object& vm);
 
 [[nodiscard]] std::string image_table(const boost::json::array& images, base::Wall now);
 [[nodiscard]] std::string image_page(const boost::json::object& image, base::Wall now);

@@ -10,7 +10,6 @@
 #include <chrono>
 #include <memory>
 #include <utility>
-#include <vector>
 
 namespace ghost::cli {
 namespace {
@@ -122,47 +121,12 @@ void add_adopt(CLI::App& vm, Grammar grammar) {
     });
 }
 
-void add_list(CLI::App& vm, Grammar grammar) {
-    struct Filters {
-        std::vector<std::string> labels;
-        std::string power;
-        std::string owner;
-        std::string name;
-        bool managed = true;
-    };
-    auto filters = std::make_shared<Filters>();
-    auto& command = *vm.add_subcommand("list", "All VMs, or those that fit every filter");
-    command.add_option("-l,--label", filters->labels, "With this label; may be repeated")
-        ->type_name("KEY=VALUE")
-        ->allow_extra_args(false);
-    command.add_option("--power", filters->power, "running, off, paused, suspended, crashed or unknown")
-        ->type_name("STATE")
-        ->check(CLI::IsMember({"running", "off", "paused", "suspended", "crashed", "unknown"}));
-    command.add_option("--owner", filters->owner, "Of this owner")->type_name("OWNER");
-    command.add_option("--name", filters->name, "Of this name")->type_name("NAME");
-    auto* managed =
-        command.add_flag("--managed,!--unmanaged", filters->managed, "Only VMs the agent manages, or only others");
-    command.final_callback([filters, managed, grammar] {
-        std::string target = "/v1/vms";
-        for (const auto& label : filters->labels) {
-            if (label.find('=') == std::string::npos || label.starts_with('='))
-                usage_fault(fmt::format("--label '{}': expected KEY=VALUE", printable(label)));
-            add_filter(target, "label", label);
-        }
-        for (const auto& [key, value] :
-             {std::pair{"power", filters->power}, std::pair{"owner", filters->owner}, std::pair{"name", filters->name}})
-            if (!value.empty()) add_filter(target, key, value);
-        if (managed->count() > 0) add_filter(target, "managed", filters->managed ? "true" : "false");
-        grammar.invocation.action = ShowList{std::move(target), View::vm};
-    });
-}
-
 }  // namespace
 
 void add_vm_commands(CLI::App& app, Grammar grammar) {
     auto& vm = *app.add_subcommand("vm", "Virtual machines");
     vm.require_subcommand(1);
-    add_list(vm, grammar);
+    add_vm_list(vm, grammar);
     add_vm_create(vm, grammar);
     add_vm_update(vm, grammar);
     auto words = std::make_shared<VmWords>();

@@ -91,6 +91,11 @@ std::string vm_state(const json::object& vm) {
     return state;
 }
 
+std::string vm_state_and_addresses(const json::object& vm) {
+    const auto at = addresses(vm);
+    return at.empty() ? vm_state(vm) : fmt::format("{} at {}", vm_state(vm), at);
+}
+
 std::string vm_table(const json::array& vms, base::Wall now) {
     if (vms.empty()) return "No VMs.\n";
     Table table{{"NAME", "STATE", "VCPUS", "MEMORY", "DISK", "IMAGE", "ADDRESSES", "OWNER", "AGE"}};
@@ -148,8 +153,7 @@ std::string vm_page(const json::object& vm, base::Wall now) {
 std::string done_line(std::string_view subject, std::string_view done, const json::object& resource) {
     auto line = fmt::format("{} {}", printable(subject), done);
     if (resource.contains("status")) {
-        line += fmt::format(": {}", printable(vm_state(resource)));
-        if (const auto at = addresses(resource); !at.empty()) line += fmt::format(" at {}", printable(at));
+        line += fmt::format(": {}", printable(vm_state_and_addresses(resource)));
     } else if (resource.contains("size_bytes")) {
         line += fmt::format(": {} {}", printable(text_at(resource, "format")),
                             quantity(resource, "size_bytes", human_bytes));

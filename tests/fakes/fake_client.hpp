@@ -12,7 +12,7 @@ namespace ghost::fakes {
 
 class FakeClient final : public net::Client {
 public:
-    // Answers one request; it may itself wait.
+    // Answers one request; it may itself wait, and hand pieces of a body to the request's on_body.
     using Script = std::function<boost::asio::awaitable<base::Result<net::ClientResponse>>(net::ClientRequest)>;
     // The same for answers that are there at once.
     using Table = std::function<base::Result<net::ClientResponse>(const net::ClientRequest&)>;
@@ -24,7 +24,11 @@ public:
 
     [[nodiscard]] boost::asio::awaitable<base::Result<net::ClientResponse>> send(net::ClientRequest request) override {
         requests.push_back(request);
+        const auto on_body = request.on_body;
         auto answer = co_await script_(std::move(request));
+        // As the real one does: whoever wants a body as it comes finds none in the answer.
+        if (on_body && answer && answer->status / 100 == 2 && !answer->body.empty())
+            (void)on_body(std::exchange(answer->body, {}));
         co_return answer;
     }
 
@@ -39,6 +43,17 @@ private:
     response.status = status;
     response.headers.set("Content-Type", status >= 400 ? "application/problem+json" : "application/json");
     response.body = std::move(body);
+    return response;
+}
+
+// A stream of events that brings `pieces`, until no more is wanted, and ends.
+[[nodiscard]] inline net::ClientResponse event_stream(const net::ClientRequest& request,
+                                                      const std::vector<std::string>& pieces) {
+    net::ClientResponse response;
+    response.status = 200;
+    response.headers.set("Content-Type", "text/event-stream");
+    for (const auto& piece : pieces)
+        if (!request.on_body(piece)) break;
     return response;
 }
 

@@ -21,9 +21,13 @@ public:
     std::string written;
     std::string complained;
     std::optional<std::size_t> columns;
+    std::optional<Screen> terminal;
+    bool read = true;
     std::optional<std::string> answer;  // of a person; nullopt: nobody is there
     void out(std::string_view text) override { written += text; }
     void error(std::string_view text) override { complained += text; }
+    [[nodiscard]] bool has_reader() const override { return read; }
+    [[nodiscard]] std::optional<Screen> screen() const override { return terminal; }
     [[nodiscard]] std::optional<std::size_t> progress_columns() const override { return columns; }
     [[nodiscard]] bool can_ask() const override { return answer.has_value(); }
     [[nodiscard]] std::optional<std::string> ask(std::string_view question) override {

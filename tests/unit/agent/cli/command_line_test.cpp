@@ -263,6 +263,27 @@ TEST_CASE("filters of vm list become the query") {
     (void)usage_fault_of({"vm", "list", "--power", "sideways"});
 }
 
+TEST_CASE("a watched list has the same filters") {
+    const auto watch = action_of<WatchVms>({"vm", "list", "--watch", "-l", "a=b=c", "--power", "off", "--unmanaged"});
+    CHECK(watch.filter.target() == "/v1/vms?label=a%3Db%3Dc&power=off&managed=false");
+    CHECK(action_of<WatchVms>({"vm", "list", "-w"}).filter.target() == "/v1/vms");
+}
+
+TEST_CASE("events can be chosen, and begun with one that was seen") {
+    const auto all = action_of<FollowEvents>({"events"});
+    CHECK(all.after.empty());
+    CHECK(all.filter.types.empty());
+    const auto some = action_of<FollowEvents>({"events", "--after", "4294967301", "--type", "vm.power,vm.deleted",
+                                               "--type", "image.updated", "--subject", "w"});
+    CHECK(some.after == "4294967301");
+    CHECK(some.filter.types == std::vector<std::string>{"vm.power", "vm.deleted", "image.updated"});
+    CHECK(some.filter.subject == "w");
+    CHECK_THAT(usage_fault_of({"events", "--type", "vm.powr"}),
+               Catch::Contains("'vm.powr': expected some of vm.created"));
+    for (const auto* bad : {"-1", "x", ""}) (void)usage_fault_of({"events", "--after", bad});
+    CHECK_THAT(usage_fault_of({"events", "-o", "name"}), Catch::Contains("events have no names"));
+}
+
 TEST_CASE("a name is encoded into the path, whatever it is") {
     CHECK(action_of<ShowOne>({"vm", "status", "a/../b?x"}).target == "/v1/vms/a%2F..%2Fb%3Fx");
     CHECK(action_of<ShowOne>({"image", "show", "ö"}).target == "/v1/images/%C3%B6");
