@@ -24,14 +24,16 @@ void add_events(CLI::App& app, Grammar grammar) {
     auto& command = *app.add_subcommand("events", "Follow what happens, until Ctrl-C");
     command.add_option("--after", words->after, "Begin with what followed this event [with what happens now]")
         ->type_name("ID")
-        ->check(CLI::Range(std::int64_t{0}, INT64_MAX, "ID"));
-    command.add_option("--type", words->filter.types, fmt::format("Only these: {}", fmt::join(event_types, ", ")))
+        ->check(CLI::Range(std::int64_t{0}, INT64_MAX).description(""));
+    command.add_option("--type", words->filter.types, "Only events of these types")
         ->type_name("TYPE,...")
         ->delimiter(',')
         ->allow_extra_args(false);
     command.add_option("--subject", words->filter.subject, "Only of this VM, image or operation, and what works on it")
         ->type_name("NAME|ID");
-    command.footer("With -o json one event a line, as the agent tells it: its id is for --after.");
+    command.footer(
+        fmt::format("Types: {}.\nWith -o json one event a line, as the agent tells it; its id is for --after.",
+                    fmt::join(event_types, ", ")));
     command.final_callback([words, grammar] {
         for (const auto& type : words->filter.types)
             if (std::ranges::find(event_types, type) == event_types.end())

@@ -34,8 +34,8 @@ void add_vm_list(CLI::App& vm, Grammar grammar) {
         command.add_flag("--managed,!--unmanaged", words->managed, "Only VMs the agent manages, or only others");
     command.add_flag("-w,--watch", words->watch, "Go on showing what changes, until Ctrl-C");
     command.footer(
-        "With --watch the table is kept true on a terminal; elsewhere each change is a line (with -o json one VM a "
-        "line).");
+        "With --watch the table is kept true on a terminal; elsewhere each row that changes is a line, and with\n"
+        "-o json each VM.");
     command.final_callback([words, managed, grammar] {
         auto& filter = words->filter;
         for (const auto& label : words->labels) filter.labels.push_back(key_and_value("--label", label, "KEY=VALUE"));

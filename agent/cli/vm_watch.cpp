@@ -36,9 +36,10 @@ std::string on_screen(std::string_view table, Screen screen) {
     const auto lines = lines_of(table);
     const auto room = std::max<std::size_t>(screen.rows, 3) - 1;  // the cursor's line stays free
     const auto shown = lines.size() <= room ? lines.size() : room - 1;
+    // Each line is erased before it is written: after its last column a terminal would erase that.
     std::string out = "\x1b[H";
-    for (std::size_t i = 0; i < shown; ++i) out += fmt::format("{}\x1b[K\n", fitting(lines[i], screen.columns - 1));
-    if (shown < lines.size()) out += fmt::format("... and {} more\x1b[K\n", lines.size() - shown);
+    for (std::size_t i = 0; i < shown; ++i) out += fmt::format("\x1b[K{}\n", fitting(lines[i], screen.columns));
+    if (shown < lines.size()) out += fmt::format("\x1b[K... and {} more\n", lines.size() - shown);
     return out + "\x1b[J";
 }
 

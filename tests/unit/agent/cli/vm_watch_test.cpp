@@ -125,13 +125,14 @@ TEST_CASE("on a terminal the table is drawn anew") {
     watch.bench.console.terminal = Screen{200, 24};
     const auto text = watch.shown();
     const auto last = text.substr(text.rfind("\x1b[H"));
-    CHECK_THAT(last, Catch::StartsWith("\x1b[HNAME") && Catch::Contains("\nbbbb  off") && Catch::EndsWith("\x1b[J"));
+    CHECK_THAT(last, Catch::StartsWith("\x1b[H\x1b[KNAME") && Catch::Contains("\n\x1b[Kbbbb  off") &&
+                         Catch::EndsWith("\x1b[J"));
     CHECK_THAT(text, Catch::Contains("bbbb  running") && !Catch::Contains("No VMs"));
 }
 
 TEST_CASE("a table is cut to its screen") {
     const std::string table = "NAME  X\na  12345\nb  12345\nc  12345\n";
-    CHECK(on_screen(table, {80, 5}) == "\x1b[HNAME  X\x1b[K\na  12345\x1b[K\nb  12345\x1b[K\nc  12345\x1b[K\n\x1b[J");
-    CHECK(on_screen(table, {6, 4}) == "\x1b[HNAME \x1b[K\na  12\x1b[K\n... and 2 more\x1b[K\n\x1b[J");
+    CHECK(on_screen(table, {80, 5}) == "\x1b[H\x1b[KNAME  X\n\x1b[Ka  12345\n\x1b[Kb  12345\n\x1b[Kc  12345\n\x1b[J");
+    CHECK(on_screen(table, {6, 4}) == "\x1b[H\x1b[KNAME  \n\x1b[Ka  123\n\x1b[K... and 2 more\n\x1b[J");
     CHECK_NOTHROW(on_screen("", {1, 1}));
 }
