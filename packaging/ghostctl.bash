@@ -17,6 +17,7 @@ _ghostctl() {
                 where+=("$word" "${COMP_WORDS[index + 1]:-}")
                 ((++index))
                 ;;
+            --idempotency-key | --after | --type | --subject) ((++index)) ;;
             -o | --output | --timeout | --grace | -l | --label | --power | --owner | --name | --vcpu | --vcpus | --ram | \
                 --memory-mib | --disk | --extra-disk | --network | --ssh-key | --user | --hostname | --user-data | \
                 --wait-for | --remove-label | --template | --image | --file | --source | --checksum | --format) ((++index)) ;;
@@ -38,37 +39,53 @@ _ghostctl() {
             ;;
         --wait-for) mapfile -t COMPREPLY < <(compgen -W 'running address' -- "$current") && return ;;
         --format) mapfile -t COMPREPLY < <(compgen -W 'qcow2 raw' -- "$current") && return ;;
+        --type)
+            # The types that stand already, and one more.
+            local before=''
+            [[ $current == *,* ]] && before=${current%,*},
+            mapfile -t COMPREPLY < <(compgen -P "$before" -W 'vm.created vm.updated vm.power vm.deleted
+                operation.updated image.updated agent.updated' -- "${current##*,}")
+            return
+            ;;
+        --subject)
+            mapfile -t COMPREPLY < <(compgen -W "$(_ghostctl_names vm list) $(_ghostctl_names image list)" -- "$current")
+            return
+            ;;
         --template | --image)
             mapfile -t COMPREPLY < <(compgen -W "$(_ghostctl_names image list)" -- "$current")
             return
             ;;
+        --idempotency-key | --after) return ;;
         --agent | --timeout | --grace | -l | --label | --owner | --name | --vcpu | --vcpus | --ram | --memory-mib | \
             --disk | --extra-disk | --network | --user | --hostname | --remove-label | --source | --checksum) return ;;
     esac
 
-    local choices='' wait='--timeout --no-wait'
+    local choices='' wait='--timeout --no-wait --dry-run --idempotency-key'
     if [[ $current == -* ]]; then
         case ${words[*]:0:2} in
             'vm create') choices="--name --template --image --vcpu --vcpus --ram --memory-mib --disk --extra-disk --network
                 --ssh-key --user --hostname --user-data --label --owner --protected --no-start --wait-for $wait" ;;
             'vm update') choices="--vcpu --vcpus --ram --memory-mib --disk --label --remove-label --owner --protected
                 --unprotected $wait" ;;
-            'vm list') choices='--label --power --owner --name --managed --unmanaged' ;;
+            'vm list') choices='--label --power --owner --name --managed --unmanaged --watch' ;;
             'vm stop' | 'vm restart') choices="--force --grace $wait" ;;
-            'vm delete') choices="--yes $wait" ;;
+            'vm adopt') choices="--name $wait" ;;
+            'vm delete' | 'orphans purge') choices="--yes $wait" ;;
             'vm status') ;;
             vm\ * | 'image delete' | 'operation cancel') choices=$wait ;;
             'image add') choices="--file --source --checksum --format $wait" ;;
             'operation wait') choices='--timeout' ;;
+            events) choices='--after --type --subject' ;;
             '') choices='--version' ;;
         esac
         choices+=' --help --output --socket --agent --cert --key --cacert'
     else
         case ${#words[@]}:${words[*]:0:2} in
-            0:*) choices='status version vm image operation resources' ;;
-            1:vm) choices='list create update status start stop restart reset pause resume suspend delete' ;;
+            0:*) choices='status version vm image operation resources orphans events' ;;
+            1:vm) choices='list create update status start stop restart reset pause resume suspend adopt delete' ;;
             1:image) choices='list show add delete' ;;
             1:operation) choices='list show wait cancel' ;;
+            1:orphans) choices='list purge' ;;
             2:vm\ list | 2:vm\ create) ;;
             2:vm\ *) choices=$(_ghostctl_names vm list) ;;
             2:image\ show | 2:image\ delete) choices=$(_ghostctl_names image list) ;;
