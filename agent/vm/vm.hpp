@@ -79,7 +79,7 @@ struct Observed {
     std::optional<base::Wall> running_since = {};
     std::optional<VmUsage> usage = {};
     std::vector<std::string> disk_paths = {};  // of the files that its disks have open now; not shown
-    bool monitor_silent = false;  // its QEMU runs and doesn't answer: `usage` is as it was
+    bool monitor_silent = false;               // its QEMU runs and doesn't answer: `usage` is as it was
     base::Wall at = {};
 };
 

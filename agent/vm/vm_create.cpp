@@ -228,11 +228,7 @@ std::vector<Step> VmService::create_steps(OperationControl& control, std::string
                              if (!off && off.error().code == base::Errc::not_found) off = {};
                              co_return off;
                          },
-                         [this, vm]() -> asio::awaitable<bool> {
-                             co_await p_.observer.refresh(vm.id);
-                             const auto* now = p_.index.find(vm.id);
-                             co_return now != nullptr&& is_running(*now);
-                         }});
+                         [this, vm] { return has_come_up(vm.id); }});
         if (wait_for == WaitFor::address)
             steps.push_back({"address",
                              [this, vm, &control] {

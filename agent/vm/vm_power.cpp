@@ -188,6 +188,17 @@ asio::awaitable<base::Result<bool>> VmService::ask_to_shut_down(OperationControl
     }
 }
 
+// libvirt carries on with the start of an agent that died, and shows the domain as paused meanwhile.
+asio::awaitable<bool> VmService::has_come_up(std::string id) {
+    co_await p_.observer.refresh(id);
+    const auto settled = [](const Vm& vm) {
+        return vm.observed.power != Power::paused || vm.observed.power_reason != "starting_up";
+    };
+    (void)co_await await_power(id, settled, settle_limit);
+    const auto* vm = p_.index.find(id);
+    co_return vm != nullptr&& is_running(*vm);
+}
+
 asio::awaitable<bool> VmService::await_power(std::string id, std::function<bool(const Vm&)> holds,
                                              base::Duration limit) {
     const auto deadline = p_.clock.now() + limit;

@@ -106,7 +106,10 @@ asio::awaitable<Outcome> VmService::go_on(OperationControl& control, std::string
     // An agent's start starts and stops nothing but what a restart has taken the power from already: what wasn't
     // reached isn't wanted any more.
     const bool wanted_before = wanted_power_before(control.operation(), vm->spec.power_on);
+    if (vm->spec.power_on) (void)co_await has_come_up(id);
     if (kind == "vm.update") outcome.result = co_await apply_spec(control, id);
+    vm = p_.index.find(id);
+    if (vm == nullptr) co_return outcome;
     if (kind == "vm.restart" && restart_is_halfway(control, *vm)) outcome.result = co_await finish_restart(control, id);
     vm = p_.index.find(id);
     if (vm == nullptr) co_return outcome;

@@ -160,6 +160,8 @@ private:
     boost::asio::awaitable<base::Result<bool>> ask_to_shut_down(OperationControl& control, std::string id,
                                                                 base::Duration limit);
     Done apply_growth(std::string id);
+    // Whether it runs, after a start that somebody else is still busy with has come to its end.
+    boost::asio::awaitable<bool> has_come_up(std::string id);
     boost::asio::awaitable<bool> await_power(std::string id, std::function<bool(const Vm&)> holds,
                                              base::Duration limit);
     base::Result<void> fits_to_start(const Vm& vm) const;
