@@ -27,12 +27,24 @@ std::string uuid_of(virDomainPtr domain) {
     return text.data();
 }
 
-Result<PowerState> power_now(virDomainPtr domain) {
+// Every call is a way to the daemon and back, which may be slow: what the state tells isn't asked again.
+struct Now {
+    PowerState power;
+    bool active = false;
+    bool saved = false;
+};
+
+Result<Now> state_now(virDomainPtr domain) {
     int state = 0;
     int reason = 0;
     if (virDomainGetState(domain, &state, &reason, 0) < 0) return base::fail(last_error());
-    const bool saved = state == VIR_DOMAIN_SHUTOFF && virDomainHasManagedSaveImage(domain, 0) == 1;
-    return power_of(state, reason, saved);
+    Now now;
+    // A crashed one may have been kept.
+    now.active = state == VIR_DOMAIN_CRASHED ? virDomainIsActive(domain) == 1
+                                             : state != VIR_DOMAIN_SHUTOFF && state != VIR_DOMAIN_NOSTATE;
+    now.saved = !now.active && virDomainHasManagedSaveImage(domain, 0) == 1;
+    now.power = power_of(state, reason, state == VIR_DOMAIN_SHUTOFF && now.saved);
+    return now;
 }
 
 // Where the system's libvirtd keeps the pid files of its QEMUs; empty for any other connection.
@@ -54,15 +66,15 @@ Result<DomainInfo> describe(virDomainPtr domain, const std::string& pids) {
     if (!xml) return base::fail(last_error());
     auto info = parse_domain_xml(xml.get());
     if (!info) return info;
-    auto power = power_now(domain);
-    if (!power) return std::unexpected{std::move(power.error())};
-    info->power = power->power;
-    info->power_reason = std::move(power->reason);
+    auto now = state_now(domain);
+    if (!now) return std::unexpected{std::move(now.error())};
+    info->power = now->power.power;
+    info->power_reason = std::move(now->power.reason);
     info->persistent = virDomainIsPersistent(domain) == 1;
     int autostart = 0;
     info->autostart = info->persistent && virDomainGetAutostart(domain, &autostart) == 0 && autostart != 0;
-    info->has_saved_state = virDomainHasManagedSaveImage(domain, 0) == 1;
-    if (virDomainIsActive(domain) == 1) {
+    info->has_saved_state = now->saved;
+    if (now->active) {
         virDomainInfo live{};
         if (virDomainGetInfo(domain, &live) < 0) return base::fail(last_error());
         info->live_vcpus = live.nrVirtCpu;
@@ -126,7 +138,8 @@ Result<std::vector<DomainState>> states_one_by_one(virConnectPtr connection) {
     std::vector<DomainState> states;
     for (auto* const domain : std::span{list, static_cast<std::size_t>(count)}) {
         const DomainPtr held{domain};
-        if (auto power = power_now(domain)) states.push_back({uuid_of(domain), power->power, std::move(power->reason)});
+        if (auto now = state_now(domain))
+            states.push_back({uuid_of(domain), now->power.power, std::move(now->power.reason)});
     }
     return states;
 }

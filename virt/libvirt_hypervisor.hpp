@@ -24,7 +24,7 @@ struct LibvirtOptions {
     LaneOptions lanes = {};
     std::size_t event_limit = 1024;
     // A domain whose monitor didn't answer usage() in time is left alone for `usage_pause`.
-    base::Duration usage_limit = std::chrono::seconds{5};
+    base::Duration usage_limit = std::chrono::seconds{10};  // a lane's first call opens its connection
     base::Duration usage_pause = std::chrono::seconds{40};
     VirtType virt_type = VirtType::automatic;
     std::string kvm_device = "/dev/kvm";

@@ -172,9 +172,10 @@ def test_the_socket_goes_under_connections_that_stay(endure, proxy, seconds):
 def test_each_answer_of_libvirtd_a_second_late(endure, proxy, remote, guest, agent, seconds):
     def work_while_it_is_slow():
         proxy.latency = 1.0
-        remote.ok("POST", f"/v1/vms/{guest['id']}/pause", query={"wait": 60})
-        remote.ok("POST", f"/v1/vms/{guest['id']}/resume", query={"wait": 60})
-        assert Meter(agent, remote, guest).moves(60)
+        for verb, power in (("pause", "paused"), ("resume", "running")):
+            remote.ok("POST", f"/v1/vms/{guest['id']}/{verb}", query={"wait": 60})
+            until(lambda power=power: status(remote, guest)["power"] == power, f"the VM shows as {power}", 60)
+        assert Meter(agent, remote, guest).moves(90)
 
     def fast_again():
         proxy.latency = 0
