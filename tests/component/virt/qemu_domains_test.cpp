@@ -4,12 +4,15 @@
 #include "virt/connection.hpp"
 #include "virt/host_objects.hpp"
 
+#include <boost/asio/experimental/awaitable_operators.hpp>
+
 #include <signal.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <tuple>
 
 using namespace ghost;
 using base::Errc;
@@ -319,4 +322,34 @@ TEST_CASE("a guest whose QEMU is stopped costs only its own figures") {
     CHECK(harness.call(harness->domain(stuck.spec.uuid))->power == Power::running);
     REQUIRE(::kill(pid, SIGCONT) == 0);
     require(harness.call(harness->power_off(stuck.spec.uuid)));
+}
+
+TEST_CASE("a guest that waited behind one whose QEMU is stopped isn't left alone for it") {
+    virt::LibvirtOptions options;
+    options.usage_limit = 2s;
+    options.lanes.lanes[static_cast<std::size_t>(virt::LaneClass::guest)] = 1;
+    HypervisorHarness harness{qemu, options};
+    NEEDS_LIBVIRTD(harness)
+    Guest stuck{harness, diskless(harness)};
+    Guest healthy{harness, diskless(harness)};
+    require(harness.call(harness->start(stuck.spec.uuid, {})));
+    require(harness.call(harness->start(healthy.spec.uuid, {})));
+    std::ifstream file{"/run/libvirt/qemu/" + stuck.spec.name + ".pid"};
+    pid_t pid = 0;
+    REQUIRE(file >> pid);
+    REQUIRE(::kill(pid, SIGSTOP) == 0);
+    auto first = Errc::internal;
+    auto second = Errc::internal;
+    const auto both = [&]() -> boost::asio::awaitable<base::Result<void>> {
+        using namespace boost::asio::experimental::awaitable_operators;
+        const auto answers = co_await (harness->usage(stuck.spec.uuid) && harness->usage(healthy.spec.uuid));
+        first = std::get<0>(answers).error().code;
+        second = std::get<1>(answers).error().code;
+        co_return base::Result<void>{};
+    };
+    require(harness.call(both()));
+    CHECK(first == Errc::deadline_exceeded);
+    CHECK(second == Errc::overloaded);
+    REQUIRE(::kill(pid, SIGCONT) == 0);
+    CHECK(harness.wait([&] { return harness.call(harness->usage(healthy.spec.uuid)).has_value(); }));
 }
