@@ -111,6 +111,8 @@ asio::awaitable<Outcome> VmService::go_on(OperationControl& control, std::string
     vm = p_.index.find(id);
     if (vm == nullptr) co_return outcome;
     if (kind == "vm.restart" && restart_is_halfway(control, *vm)) outcome.result = co_await finish_restart(control, id);
+    // A domain that starts is paused at first; what was seen of it then may be the last so far.
+    if (!control.stopping()) co_await p_.observer.refresh(id);
     vm = p_.index.find(id);
     if (vm == nullptr) co_return outcome;
     if (is_reached(kind, *vm)) outcome.result = {};

@@ -213,6 +213,28 @@ TEST_CASE("a restart cut off by a crash is gone on with once its VM was to be po
     CHECK(vm.text("/spec/power") == "on");
 }
 
+TEST_CASE("a restart that is gone on with shows its VM as it is, not as it was seen while it started") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    world.hypervisor->hang("start");
+    const auto begun = world.post("/v1/vms/web/restart", {{"force", true}});
+    REQUIRE(begun.status == 202);
+    world.crash();
+    world.before_boot = [](fakes::FakeHypervisor& hypervisor) { hypervisor.hang("start"); };
+    world.boot();
+    world.hypervisor->set_power(id, virt::Power::paused, "starting_up");
+    world.settle();
+    CHECK(world.get("/v1/vms/web").text("/status/power") == "paused");
+    world.hypervisor->lose_events(true);  // those that tell otherwise may come later than the answer
+    world.hypervisor->set_power(id, virt::Power::off, "unknown");
+    world.hypervisor->release("start");
+    const auto op = world.get("/v1/operations/" + begun.text("/id") + "?wait=60");
+    CHECK(op.text("/state") == "succeeded");
+    CHECK(world.get("/v1/vms/web").text("/status/power") == "running");
+}
+
 TEST_CASE("a restart cut off by a crash while it asked the guest is given up, unless the guest went off") {
     const bool off = GENERATE(false, true);
     CAPTURE(off);
