@@ -21,9 +21,13 @@ from harness.wait import until
 pytestmark = pytest.mark.slow
 
 FINAL = ("succeeded", "failed", "cancelled")
-# What is in the state directory of an agent that has nothing, the database apart.
-BARE = ["agent.lock", "consoles", "disks", "identity.json", "images"]
+# What is in the state directory of an agent that has nothing, the database apart; the new identity is kept room.
+BARE = ["agent.lock", "consoles", "disks", "identity.json", "identity.json.new", "images"]
 VM = "box"
+FOREIGN = "legacy"  # a domain that others defined
+FOREIGN_XML = f"""<domain type='qemu'><name>{FOREIGN}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+    <os><type arch='x86_64'>hvm</type></os></domain>"""
+ORPHAN = "0198c0de-0000-7000-8000-000000000001-root.qcow2"
 
 
 def vm_body(**spec):
@@ -84,6 +88,7 @@ class Bench:
             self.ok("DELETE", f"/v1/vms/{vm['id']}")
         for image in local.pages("/v1/images"):
             self.ok("DELETE", f"/v1/images/{image['name']}")
+        assert local.ok("GET", "/v1/orphans")["items"] == []
         assert self.libvirt.domains() == []
         assert self.files() == BARE
         for directory in ("/var/lib/libvirt/qemu/save", "/var/lib/libvirt/qemu/nvram", "/etc/libvirt/qemu/autostart"):
@@ -108,7 +113,7 @@ class Bench:
         """The next test starts from nothing, whatever this one left."""
         if self.agent.process is not None:
             self.agent.kill()
-        self.libvirt.try_virsh(f"destroy {VM}; undefine {VM} --managed-save --nvram")
+        self.libvirt.try_virsh(f"destroy {VM}; undefine {VM} --managed-save --nvram; undefine {FOREIGN}")
         self.libvirt.forget_pool()
         self.agent.forget()
 
@@ -167,6 +172,28 @@ def check_update(bench):
     assert int(size[1]) == 2 << 30
 
 
+def define_foreign(bench):
+    path = os.path.join(bench.agent.directory, "foreign.xml")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(FOREIGN_XML)
+    bench.libvirt.virsh("define", path)
+    until(bench.vms, "the agent sees the domain", 10)
+
+
+def check_adopted(bench):
+    bench.power_is("off", "off")
+    assert bench.libvirt.is_ours(VM)
+
+
+def leave_orphan(bench):
+    with open(os.path.join(bench.agent.disks, ORPHAN), "wb") as file:
+        file.write(b"left")
+
+
+def check_no_orphan(bench):
+    assert bench.agent.disk_files() == []
+
+
 def check_image(bench):
     (image,) = bench.agent.local().pages("/v1/images")
     assert image["name"] == "blank" and image["state"] == "available"
@@ -219,6 +246,10 @@ SCENES = {
                        lambda bench: ("PATCH", f"/v1/vms/{VM}", CHANGES), check_update, kept_from="start.after"),
     "vm.delete": Scene("vm.delete", ("power_off", "undefine", "disks"), vm_that_is("running"),
                        lambda bench: ("DELETE", f"/v1/vms/{VM}", None), Bench.no_vm),
+    "vm.adopt": Scene("vm.adopt", ("inspect", "rename", "record"), define_foreign,
+                      lambda bench: ("POST", f"/v1/vms/{FOREIGN}/adopt", {"name": VM}), check_adopted),
+    "orphans.purge": Scene("orphans.purge", ("delete",), leave_orphan,
+                           lambda bench: ("POST", "/v1/orphans/purge", {}), check_no_orphan),
 }
 POINTS = [pytest.param(scene, point, id=f"{name}:{point.removeprefix(scene.kind + '.')}")
           for name, scene in SCENES.items() for point in scene.points]
