@@ -173,8 +173,9 @@ std::string format_record(const Record& record, LogFormat format) {
     return fmt::format("{} {} {}", rfc3339_ms(record.time), label(record.level), message_with_fields(record));
 }
 
-Log::Log(Level level, std::vector<std::unique_ptr<LogSink>> sinks) : level_(level), sinks_(std::move(sinks)) {
-    if (!sinks_.empty()) writer_ = std::thread{[this] { run(); }};
+Log::Log(Level level, std::vector<std::unique_ptr<LogSink>> sinks, Writer writer)
+    : level_(level), sinks_(std::move(sinks)) {
+    if (!sinks_.empty() && writer == Writer::thread) writer_ = std::thread{[this] { run(); }};
 }
 
 Log::~Log() {
@@ -191,6 +192,10 @@ void Log::write(Level level, std::string message, Fields fields) {
     cut(message);
     for (auto& field : fields) cut(field.value);
     Record record{std::chrono::system_clock::now(), level, std::move(message), std::move(fields)};
+    if (!writer_.joinable()) {
+        for (const auto& sink : sinks_) sink->write(record);
+        return;
+    }
     {
         const std::lock_guard lock{mutex_};
         if (queue_.size() >= queue_limit) {

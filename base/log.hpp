@@ -77,8 +77,12 @@ enum class LogFormat : std::uint8_t { text, json };
 
 class Log {
 public:
+    enum class Writer : std::uint8_t {
+        thread,  // one of the log's own
+        caller,  // at once, by whoever logs: for a simulation on one thread
+    };
     // `sinks` may be empty: then records are discarded (tests).
-    Log(Level level, std::vector<std::unique_ptr<LogSink>> sinks);
+    Log(Level level, std::vector<std::unique_ptr<LogSink>> sinks, Writer writer = Writer::thread);
     Log() : Log(Level::error, {}) {}
     ~Log();
     Log(const Log&) = delete;

@@ -52,13 +52,16 @@ json::value convert(const YAML::Node& node) {
 json::value openapi_document() { return convert(YAML::Load(std::string{openapi_yaml()})); }
 
 void add_openapi_route(net::Router& router) {
-    auto document = openapi_document();
-    document.as_object()["info"].as_object()["version"] = GHOST_VERSION;
-    const auto text = std::make_shared<const std::string>(json_text(document) + "\n");
-    router.add(net::Method::get, "/v1/openapi.json", [text](net::Request r) -> asio::awaitable<net::Response> {
+    // Read once, however many agents a simulation starts.
+    static const auto text = [] {
+        auto document = openapi_document();
+        document.as_object()["info"].as_object()["version"] = GHOST_VERSION;
+        return json_text(document) + "\n";
+    }();
+    router.add(net::Method::get, "/v1/openapi.json", [](net::Request r) -> asio::awaitable<net::Response> {
         if (const auto none = no_query(r); !none) co_return to_problem(none.error(), r.context);
         net::Response response;
-        response.body = *text;
+        response.body = text;
         co_return response;
     });
 }

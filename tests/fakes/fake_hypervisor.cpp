@@ -68,11 +68,44 @@ void FakeHypervisor::drop_link(std::string reason) {
     }
     emit({virt::Event::Kind::link_down, {}, reason});
     link_ = {false, clock_.wall(), std::move(reason), host};
+    cut_waiting();
+}
+
+void FakeHypervisor::cut_waiting() {
+    ++connection_;
+    for (const auto& waiting : waiting_) {
+        waiting->cut = true;
+        waiting->gate.cancel();
+    }
+}
+
+void FakeHypervisor::hang_up() {
+    gone_ = true;
+    link_ = {false, clock_.wall(), "the agent is gone", host};
+    events_.clear();
+    cut_waiting();
+}
+
+void FakeHypervisor::reconnect() {
+    gone_ = closed_ = false;
+    link_ = {false, clock_.wall(), "not connected yet", host};
+    events_.clear();
+}
+
+void FakeHypervisor::reboot_host() {
+    orphaned_.clear();
+    hanging_.clear();
+    std::erase_if(domains_, [](const auto& entry) { return !entry.second.persistent; });
+    for (auto& [uuid, domain] : domains_) {
+        if (domain.power != Power::suspended) domain.power = Power::off;
+        domain.power_reason = "unknown";
+        match_live(domain);
+    }
 }
 
 void FakeHypervisor::restore_link() {
     dropped_ = false;
-    if (link_.connected || closed_) return;
+    if (link_.connected || closed_ || gone_) return;
     link_ = {true, clock_.wall(), {}, host};
     emit({virt::Event::Kind::link_up, {}, "connected"});
 }
@@ -223,8 +256,12 @@ Result<void> FakeHypervisor::take_fault(const std::string& call, When when) {
 FakeHypervisor::Task<void> FakeHypervisor::enter(std::string call) {
     ++counts_[call];
     co_await boost::asio::post(context_, boost::asio::use_awaitable);
-    if (!link_.connected) co_return base::fail(Errc::hypervisor_unavailable, link_.reason);
+    if (!link_.connected) co_return link_is_down();
     co_return take_fault(call, When::before_effect);
+}
+
+std::unexpected<base::Error> FakeHypervisor::link_is_down() const {
+    return base::fail(Errc::hypervisor_unavailable, link_.reason.empty() ? "the connection was lost" : link_.reason);
 }
 
 FakeHypervisor::Task<void> FakeHypervisor::enter_read(std::string call, std::string uuid) {
@@ -241,6 +278,17 @@ boost::asio::awaitable<void> FakeHypervisor::leave_read(std::string_view call) {
 
 FakeHypervisor::Task<void> FakeHypervisor::change(std::string call, Stalled stalled, Effect effect, Late late) {
     if (const auto entered = co_await enter(call); !entered) co_return base::fail(entered.error());
+    const auto connection = connection_;
+    const auto takes = latency ? latency(call) : Latency{};
+    if (takes.before > base::Duration::zero()) {
+        co_await boost::asio::this_coro::throw_if_cancelled(false);
+        const bool awaited = co_await clock_.sleep_for(takes.before);
+        if (connection != connection_) co_return link_is_down();
+        if (!awaited) {
+            if (late == Late::comes) static_cast<void>(effect());
+            co_return base::fail(Errc::cancelled, "nobody waits for " + call + " any more");
+        }
+    }
     if (hanging_.contains(call)) {
         co_await boost::asio::this_coro::throw_if_cancelled(false);
         const auto waiting = std::make_shared<Waiting>(call, context_);
@@ -250,11 +298,18 @@ FakeHypervisor::Task<void> FakeHypervisor::change(std::string call, Stalled stal
         waiting_.remove(waiting);
         if (!waiting->released) {
             if (late == Late::comes) orphaned_.emplace_back(call, std::move(effect));
+            if (waiting->cut) co_return link_is_down();
             co_return base::fail(closed_ ? Errc::hypervisor_unavailable : Errc::cancelled,
                                  "nobody waits for " + call + " any more");
         }
     }
     if (auto done = effect(); !done) co_return done;
+    if (takes.after > base::Duration::zero()) {
+        co_await boost::asio::this_coro::throw_if_cancelled(false);
+        const bool awaited = co_await clock_.sleep_for(takes.after);
+        if (connection != connection_) co_return link_is_down();
+        if (!awaited) co_return base::fail(Errc::cancelled, "nobody waits for " + call + " any more");
+    }
     co_return take_fault(call, When::after_effect);
 }
 

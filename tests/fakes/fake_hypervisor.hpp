@@ -59,11 +59,24 @@ public:
     void answer_late(std::string call, base::Duration delay) { late_[std::move(call)] = delay; }
     [[nodiscard]] std::size_t hung() const noexcept { return waiting_.size(); }
     base::Duration read_deadline = std::chrono::seconds{5};
+    // How long a change takes until it has its effect, and then until its answer; asked at each. Empty: no time.
+    struct Latency {
+        base::Duration before{};
+        base::Duration after{};
+    };
+    std::function<Latency(std::string_view call)> latency;
 
-    // While the link is down every call fails with hypervisor_unavailable and no event comes. Idempotent. run() brings
-    // the link up unless it was dropped before.
+    // While the link is down every call fails with hypervisor_unavailable and no event comes; changes that hang or are
+    // slow fail so, too, and what hangs still takes effect at its release. Idempotent. run() brings the link up unless it
+    // was dropped before.
     void drop_link(std::string reason);
     void restore_link();
+    // The agent's process is gone: its calls change nothing any more but for those that hang, which take effect at
+    // their release. Until reconnect(), for the next agent.
+    void hang_up();
+    void reconnect();
+    // The host's power failed and came back: nothing hangs, and what ran is off.
+    void reboot_host();
     // Whether every lane for changes is overdue.
     void open_breaker(bool on) { breaker_open_ = on; }
     // From now on events are swallowed (true) or delivered again (false); what was swallowed never comes.
@@ -85,6 +98,8 @@ public:
     void vanish(const std::string& uuid);
     void put_network(virt::NetworkInfo network);
     void put_pool(virt::PoolInfo pool);
+    // Called with the spec of each domain that is started.
+    std::function<void(const virt::DomainSpec&)> on_started;
     virt::HostInfo host{"test:///fake", "test", "", "9.0.0", "", "x86_64", 8, 16 * 1024};
 
     // ---- What happened
@@ -144,6 +159,7 @@ private:
         std::string call;
         boost::asio::steady_timer gate;
         bool released = false;
+        bool cut = false;  // its connection is gone
     };
 
     // The first half of every call: suspends, counts, and fails as told.
@@ -159,12 +175,16 @@ private:
     void stop(virt::DomainInfo& domain, virt::Power power, std::string reason);
     void match_live(virt::DomainInfo& domain) const;
     void tell(const std::string& uuid, std::string what);
+    void cut_waiting();
+    [[nodiscard]] std::unexpected<base::Error> link_is_down() const;
 
     boost::asio::io_context& context_;
     base::Clock& clock_;
     virt::Link link_;
     bool dropped_ = false;
     bool closed_ = false;
+    bool gone_ = false;              // nobody is connected: hang_up()
+    std::uint64_t connection_ = 0;  // which one; calls of an earlier one come to nothing
     bool losing_events_ = false;
     bool breaker_open_ = false;
     std::deque<virt::Event> events_;

@@ -124,6 +124,7 @@ FakeHypervisor::Task<void> FakeHypervisor::start(std::string uuid, Stalled stall
         domain.has_saved_state = false;
         domain.power = Power::running;
         match_live(domain);
+        if (const auto* spec = spec_of(domain.uuid); spec != nullptr && on_started) on_started(*spec);
         tell(domain.uuid, "started");
         return {};
     };

@@ -35,7 +35,49 @@ std::string digest(const EVP_MD* kind, std::string_view bytes) {
     return hex;
 }
 
+// As the real one's: where a write gathers its bytes.
+std::string temporary_of(const std::string& path) {
+    const auto slash = path.rfind('/') + 1;
+    return path.substr(0, slash) + "." + path.substr(slash) + ".new";
+}
+
 }  // namespace
+
+// Stands in the list of what is under way as long as it lives.
+class MemoryFiles::Change {
+public:
+    Change(MemoryFiles& files, UnderWay what)
+        : files_(files), at_(files_.under_way_.insert(files_.under_way_.end(), std::move(what))) {}
+    ~Change() { files_.under_way_.erase(at_); }
+    Change(const Change&) = delete;
+    Change& operator=(const Change&) = delete;
+
+private:
+    MemoryFiles& files_;
+    std::list<UnderWay>::iterator at_;
+};
+
+void MemoryFiles::crash(base::Random& random) {
+    for (const auto& change : under_way_) {
+        const auto fate = random.next() % 3;
+        if (fate == 0) change.whole();
+        if (fate == 1 && change.half) change.half(random);
+    }
+    off_ = true;
+}
+
+boost::asio::awaitable<base::Result<void>> MemoryFiles::turn() {
+    co_await asio::post(asio::use_awaitable);
+    if (const auto more = more_turns ? more_turns() : 0; more > 0) {
+        // What was begun isn't interrupted.
+        const auto throws = co_await asio::this_coro::throw_if_cancelled();
+        co_await asio::this_coro::throw_if_cancelled(false);
+        for (auto left = more; left > 0; --left) co_await asio::post(asio::use_awaitable);
+        co_await asio::this_coro::throw_if_cancelled(throws);
+    }
+    if (off_) co_return base::fail(Errc::io_error, "the machine is off");
+    co_return base::Result<void>{};
+}
 
 void MemoryFiles::put(const std::string& path, std::string bytes, unsigned mode) {
     put_directory(parent_of(path));
@@ -92,7 +134,7 @@ base::Result<void> MemoryFiles::store(const std::string& path, std::string bytes
 }
 
 storage::Files::Task<std::optional<storage::FileInfo>> MemoryFiles::stat(std::string path) {
-    co_await asio::post(asio::use_awaitable);
+    if (auto on = co_await turn(); !on) co_return base::fail(std::move(on).error());
     if (auto may = allowed(path); !may) co_return base::fail(std::move(may).error());
     const auto* const node = find(path);
     if (node == nullptr) co_return std::nullopt;
@@ -100,7 +142,7 @@ storage::Files::Task<std::optional<storage::FileInfo>> MemoryFiles::stat(std::st
 }
 
 storage::Files::Task<std::string> MemoryFiles::read(std::string path, std::size_t max_bytes) {
-    co_await asio::post(asio::use_awaitable);
+    if (auto on = co_await turn(); !on) co_return base::fail(std::move(on).error());
     if (auto may = allowed(path); !may) co_return base::fail(std::move(may).error());
     const auto* const node = find(path);
     if (node == nullptr) co_return missing(path);
@@ -111,7 +153,7 @@ storage::Files::Task<std::string> MemoryFiles::read(std::string path, std::size_
 }
 
 storage::Files::Task<std::string> MemoryFiles::read_head(std::string path, std::size_t bytes) {
-    co_await asio::post(asio::use_awaitable);
+    if (auto on = co_await turn(); !on) co_return base::fail(std::move(on).error());
     if (auto may = allowed(path); !may) co_return base::fail(std::move(may).error());
     const auto* const node = find(path);
     if (node == nullptr) co_return missing(path);
@@ -120,47 +162,69 @@ storage::Files::Task<std::string> MemoryFiles::read_head(std::string path, std::
 }
 
 storage::Files::Task<void> MemoryFiles::write(std::string path, std::string bytes, unsigned mode) {
-    co_await asio::post(asio::use_awaitable);
-    co_return store(path, std::move(bytes), mode);
+    const Change change{*this,
+                        {[&] { static_cast<void>(store(path, bytes, mode)); },
+                         [&](base::Random& random) {
+                             nodes_[temporary_of(path)] = {bytes.substr(0, random.next() % (bytes.size() + 1)), mode,
+                                                           false};
+                         }}};
+    if (auto on = co_await turn(); !on) co_return on;
+    co_return store(path, bytes, mode);
 }
 
 storage::Files::Task<void> MemoryFiles::remove(std::string path) {
-    co_await asio::post(asio::use_awaitable);
-    if (auto may = change(path); !may) co_return may;
+    const Change change{*this, {[&] { static_cast<void>(remove_now(path)); }, {}}};
+    if (auto on = co_await turn(); !on) co_return on;
+    co_return remove_now(path);
+}
+
+base::Result<void> MemoryFiles::remove_now(const std::string& path) {
+    if (auto may = change(path); !may) return may;
     if (const auto* const node = find(path); node != nullptr && node->directory) {
         const auto inside = nodes_.upper_bound(path + "/");
         if (inside != nodes_.end() && inside->first.starts_with(path + "/"))
-            co_return base::fail(Errc::io_error, path + ": Directory not empty");
+            return base::fail(Errc::io_error, path + ": Directory not empty");
     }
+    nodes_.erase(temporary_of(path));
     nodes_.erase(path);
-    co_return base::Result<void>{};
+    return {};
 }
 
 storage::Files::Task<void> MemoryFiles::rename(std::string from, std::string to) {
-    co_await asio::post(asio::use_awaitable);
-    if (auto may = change(to); !may) co_return may;
+    const Change change{*this, {[&] { static_cast<void>(rename_now(from, to)); }, {}}};
+    if (auto on = co_await turn(); !on) co_return on;
+    co_return rename_now(from, to);
+}
+
+base::Result<void> MemoryFiles::rename_now(const std::string& from, const std::string& to) {
+    if (auto may = change(to); !may) return may;
     const auto it = nodes_.find(from);
-    if (it == nodes_.end() || !nodes_.contains(parent_of(to))) co_return missing(from);
+    if (it == nodes_.end() || !nodes_.contains(parent_of(to))) return missing(from);
     auto node = std::move(it->second);
     nodes_.erase(it);
     nodes_[to] = std::move(node);
-    co_return base::Result<void>{};
+    return {};
 }
 
 storage::Files::Task<void> MemoryFiles::make_directories(std::string path, unsigned mode) {
-    co_await asio::post(asio::use_awaitable);
-    if (auto may = change(path); !may) co_return may;
+    const Change change{*this, {[&] { static_cast<void>(make_directories_now(path, mode)); }, {}}};
+    if (auto on = co_await turn(); !on) co_return on;
+    co_return make_directories_now(path, mode);
+}
+
+base::Result<void> MemoryFiles::make_directories_now(const std::string& path, unsigned mode) {
+    if (auto may = change(path); !may) return may;
     if (const auto* const node = find(path); node != nullptr) {
-        if (!node->directory) co_return base::fail(Errc::io_error, path + ": File exists");
-        co_return base::Result<void>{};
+        if (!node->directory) return base::fail(Errc::io_error, path + ": File exists");
+        return {};
     }
     put_directory(path);
     nodes_[path].mode = mode;
-    co_return base::Result<void>{};
+    return {};
 }
 
 storage::Files::Task<std::vector<std::string>> MemoryFiles::list(std::string directory) {
-    co_await asio::post(asio::use_awaitable);
+    if (auto on = co_await turn(); !on) co_return base::fail(std::move(on).error());
     if (auto may = allowed(directory); !may) co_return base::fail(std::move(may).error());
     const auto* const node = find(directory);
     if (node == nullptr || !node->directory) co_return missing(directory);
@@ -174,7 +238,7 @@ storage::Files::Task<std::vector<std::string>> MemoryFiles::list(std::string dir
 storage::Files::Task<storage::Copied> MemoryFiles::copy(std::string from, std::string to,
                                                         storage::CopyOptions options) {
     static constexpr std::size_t chunk = 65536;
-    co_await asio::post(asio::use_awaitable);
+    if (auto on = co_await turn(); !on) co_return base::fail(std::move(on).error());
     const auto throws = co_await asio::this_coro::throw_if_cancelled();
     if (auto may = allowed(from); !may) co_return base::fail(std::move(may).error());
     const auto* const node = find(from);
@@ -184,6 +248,12 @@ storage::Files::Task<storage::Copied> MemoryFiles::copy(std::string from, std::s
     const auto bytes = node->bytes;
     if (auto stored = store(to, bytes, options.mode); !stored) co_return base::fail(std::move(stored).error());
     co_await asio::this_coro::throw_if_cancelled(false);
+    const Change change{*this,
+                        {[] {},  // its bytes are all there
+                         [&](base::Random& random) {
+                             auto& made = nodes_[to];
+                             made.bytes.resize(random.next() % (made.bytes.size() + 1));
+                         }}};
     bool cancelled = false;
     for (std::size_t done = 0; done < bytes.size() && !cancelled; done += chunk) {
         if (options.progress) options.progress(std::min(done + chunk, bytes.size()), bytes.size());
@@ -192,6 +262,7 @@ storage::Files::Task<storage::Copied> MemoryFiles::copy(std::string from, std::s
         cancelled = state.cancelled() != asio::cancellation_type::none;
     }
     co_await asio::this_coro::throw_if_cancelled(throws);
+    if (off_) co_return base::fail(Errc::io_error, "the machine is off");
     if (cancelled) {
         nodes_.erase(to);
         co_return base::fail(Errc::cancelled, "the copy was cancelled");
@@ -202,18 +273,18 @@ storage::Files::Task<storage::Copied> MemoryFiles::copy(std::string from, std::s
 }
 
 storage::Files::Task<storage::Space> MemoryFiles::space(std::string path) {
-    co_await asio::post(asio::use_awaitable);
+    if (auto on = co_await turn(); !on) co_return base::fail(std::move(on).error());
     if (auto may = allowed(path); !may) co_return base::fail(std::move(may).error());
     co_return storage::Space{capacity_, capacity_ - std::min(capacity_, used())};
 }
 
 storage::Files::Task<std::string> MemoryFiles::make(std::function<base::Result<std::string>()> work) {
-    co_await asio::post(asio::use_awaitable);
+    if (auto on = co_await turn(); !on) co_return base::fail(std::move(on).error());
     co_return work();
 }
 
 storage::Files::Task<std::string> MemoryFiles::resolve(std::string path) {
-    co_await asio::post(asio::use_awaitable);
+    if (auto on = co_await turn(); !on) co_return base::fail(std::move(on).error());
     if (auto may = allowed(path); !may) co_return base::fail(std::move(may).error());
     auto plain = std::filesystem::path{path}.lexically_normal().string();
     if (plain.size() > 1 && plain.ends_with('/')) plain.pop_back();

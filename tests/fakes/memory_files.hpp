@@ -1,12 +1,14 @@
 // storage::Files in memory, with faults to switch on. Every call yields to the loop once, as the real one does.
 #pragma once
 
+#include "base/random.hpp"
 #include "fakes/countdown.hpp"
 #include "storage/files.hpp"
 
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <list>
 #include <map>
 #include <optional>
 #include <string>
@@ -50,6 +52,13 @@ public:
     [[nodiscard]] unsigned changes() const noexcept { return changes_; }
     [[nodiscard]] std::uint64_t used() const;
 
+    // The process that uses it is gone, or its machine: a change that is under way is done, left half done or not done,
+    // and all that is asked for until power_on() fails. What was answered is there for certain.
+    void crash(base::Random& random);
+    void power_on() { off_ = false; }
+    // How many turns of the loop a call takes beside its first; asked at each. Empty: none.
+    std::function<unsigned()> more_turns;
+
     // What `write` does, at once: for fakes of programs that write files.
     [[nodiscard]] base::Result<void> store(const std::string& path, std::string bytes, unsigned mode);
 
@@ -70,6 +79,15 @@ public:
     void link(const std::string& path, std::string target) { links_[path] = std::move(target); }
 
 private:
+    struct UnderWay {
+        std::function<void()> whole;
+        std::function<void(base::Random&)> half;  // empty: it is done at once
+    };
+    class Change;
+    [[nodiscard]] boost::asio::awaitable<base::Result<void>> turn();
+    [[nodiscard]] base::Result<void> rename_now(const std::string& from, const std::string& to);
+    [[nodiscard]] base::Result<void> remove_now(const std::string& path);
+    [[nodiscard]] base::Result<void> make_directories_now(const std::string& path, unsigned mode);
     [[nodiscard]] base::Result<void> allowed(std::string_view path) const;
     [[nodiscard]] base::Result<void> change(std::string_view path);
 
@@ -81,6 +99,8 @@ private:
     base::Error fail_with_;
     std::string bad_part_;
     base::Error bad_error_;
+    std::list<UnderWay> under_way_;
+    bool off_ = false;
 };
 
 }  // namespace ghost::fakes

@@ -1,0 +1,45 @@
+// Every choice of a schedule, from its seed.
+#pragma once
+
+#include "base/random.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+namespace ghost::simulation {
+
+// SplitMix64.
+class Dice final : public base::Random {
+public:
+    explicit Dice(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15ULL + 0x1234567ULL) {}
+
+    void fill(std::span<std::byte> out) override {
+        for (std::size_t at = 0; at < out.size(); at += sizeof(std::uint64_t)) {
+            const auto value = roll();
+            std::memcpy(out.data() + at, &value, std::min(sizeof value, out.size() - at));
+        }
+    }
+    // In [0, n).
+    [[nodiscard]] std::size_t below(std::size_t n) { return static_cast<std::size_t>(roll() % n); }
+    // In [from, to].
+    [[nodiscard]] std::size_t between(std::size_t from, std::size_t to) { return from + below(to - from + 1); }
+    [[nodiscard]] bool percent(std::size_t chance) { return below(100) < chance; }
+    template <class Range>
+    [[nodiscard]] decltype(auto) pick(Range&& range) {
+        return range[below(std::size(range))];
+    }
+
+private:
+    std::uint64_t roll() {
+        auto z = state_ += 0x9e3779b97f4a7c15ULL;
+        z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9ULL;
+        z = (z ^ (z >> 27U)) * 0x94d049bb133111ebULL;
+        return z ^ (z >> 31U);
+    }
+
+    std::uint64_t state_;
+};
+
+}  // namespace ghost::simulation

@@ -1,0 +1,32 @@
+// What guests and people with virsh do beside the agent.
+#pragma once
+
+#include "simulation/machine.hpp"
+
+#include <cstddef>
+#include <set>
+#include <string>
+
+namespace ghost::simulation {
+
+class Surroundings {
+public:
+    explicit Surroundings(Machine& machine) : m_(machine) {}
+
+    void act();
+
+    // Domains that others defined, also those that are gone by now.
+    [[nodiscard]] bool defined_by_others(const std::string& uuid) const { return others_.contains(uuid); }
+    // Domains that others undefined.
+    [[nodiscard]] bool undefined_by_others(const std::string& uuid) const { return undefined_.contains(uuid); }
+
+private:
+    void define_one();
+
+    Machine& m_;
+    std::size_t made_ = 0;
+    std::set<std::string> others_;
+    std::set<std::string> undefined_;
+};
+
+}  // namespace ghost::simulation
