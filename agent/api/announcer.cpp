@@ -134,9 +134,18 @@ void Announcer::settle_history() {
     for (const auto& name : images) image(name);
 }
 
+// Some were listed as they are not.
+void Announcer::tell_of_vms_anew() const {
+    const auto subjects = a_.events.subjects();
+    for (const auto& [subject, version] : subjects)
+        if (subject.starts_with(vm_prefix))
+            a_.events.tell_anew(subject, fmt::format("{}:?:{}", power_in(version), name_in(version)));
+}
+
 void Announcer::domains_are_read() {
     if (domains_read_) return;
     domains_read_ = true;
+    if (a_.events.subjects_are_known()) tell_of_vms_anew();
     for (const auto& [subject, version] : a_.events.subjects())
         if (subject.starts_with(vm_prefix)) changed_vms_.insert(subject.substr(vm_prefix.size()));
     for (const auto& [id, vm] : a_.answers.vms.all()) changed_vms_.insert(id);

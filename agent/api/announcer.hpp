@@ -48,6 +48,7 @@ private:
     };
 
     void tell_of_vms();
+    void tell_of_vms_anew() const;
     void tell_of_vm(const std::string& id) const;
 
     Announced a_;

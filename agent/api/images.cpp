@@ -8,7 +8,7 @@ namespace ghost::agent::api {
 namespace asio = boost::asio;
 namespace {
 
-net::Response list(const ImageService& images, const EventLog& events, const net::Request& request) {
+net::Response list(const ImageService& images, EventLog& events, const net::Request& request) {
     QueryReader query{request};
     const auto name = query.text("name");
     const auto page = read_page(query);
@@ -23,7 +23,7 @@ net::Response list(const ImageService& images, const EventLog& events, const net
         }
         items.push_back(to_resource(it->second, images.used_by(it->second)));
     }
-    return list_reply(std::move(items), next, events.last_id());
+    return list_reply(std::move(items), next, events.place_of_list());
 }
 
 net::Response read(const ImageService& images, const net::Request& request) {
@@ -55,7 +55,7 @@ asio::awaitable<net::Response> remove(ImageService& images, const Answers& answe
 
 }  // namespace
 
-void add_image_routes(net::Router& router, ImageService& images, const EventLog& events, const Answers& answers) {
+void add_image_routes(net::Router& router, ImageService& images, EventLog& events, const Answers& answers) {
     using net::Method;
     router.add(Method::get, "/v1/images", [&images, &events](net::Request r) -> asio::awaitable<net::Response> {
         co_return list(images, events, r);

@@ -8,7 +8,7 @@ namespace ghost::agent::api {
 namespace asio = boost::asio;
 namespace {
 
-net::Response list(const OperationService& operations, const EventLog& events, const net::Request& request) {
+net::Response list(const OperationService& operations, EventLog& events, const net::Request& request) {
     QueryReader query{request};
     const auto state = query.one_of("state", {"pending", "running", "succeeded", "failed", "cancelled"});
     const auto kind = query.text("kind");
@@ -27,7 +27,7 @@ net::Response list(const OperationService& operations, const EventLog& events, c
         }
         items.push_back(to_resource(*op));
     }
-    return list_reply(std::move(items), next, events.last_id());
+    return list_reply(std::move(items), next, events.place_of_list());
 }
 
 asio::awaitable<net::Response> read(OperationService& operations, net::Request request) {
@@ -60,7 +60,7 @@ asio::awaitable<net::Response> cancel(const Answers& answers, net::Request reque
 
 }  // namespace
 
-void add_operation_routes(net::Router& router, const EventLog& events, const Answers& answers) {
+void add_operation_routes(net::Router& router, EventLog& events, const Answers& answers) {
     using net::Method;
     auto& operations = answers.operations;
     router.add(Method::get, "/v1/operations", [&operations, &events](net::Request r) -> asio::awaitable<net::Response> {

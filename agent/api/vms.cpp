@@ -18,7 +18,7 @@ constexpr std::uint64_t max_stop_timeout_s = 600;
 struct Vms {
     VmService& service;
     const VmIndex& index;
-    const EventLog& events;
+    EventLog& events;
     Answers answers;
     VmDefaults defaults;
 };
@@ -69,7 +69,7 @@ net::Response list(const Vms& vms, const net::Request& request) {
         }
         items.push_back(vms.answers.show(it->second));
     }
-    return list_reply(std::move(items), next, vms.events.last_id());
+    return list_reply(std::move(items), next, vms.events.place_of_list());
 }
 
 net::Response read(const Vms& vms, const net::Request& request) {
@@ -189,7 +189,7 @@ asio::awaitable<net::Response> adopt(const Vms& vms, net::Request request) {
 
 }  // namespace
 
-void add_vm_routes(net::Router& router, VmService& service, const EventLog& events, const Answers& answers,
+void add_vm_routes(net::Router& router, VmService& service, EventLog& events, const Answers& answers,
                    VmDefaults defaults) {
     const auto vms = std::make_shared<const Vms>(Vms{service, answers.vms, events, answers, std::move(defaults)});
     using net::Method;

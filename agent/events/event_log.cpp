@@ -24,6 +24,7 @@ EventLog::EventLog(const asio::any_io_executor& executor, const base::Clock& clo
     : clock_(clock),
       store_(store),
       log_(log),
+      first_id_(after),
       last_id_(after),
       next_id_(after + 1),
       published_(executor),
@@ -33,7 +34,7 @@ void EventLog::restore(const storage::StoredState& state) {
     for (const auto& row : state.events) events_.push_back({row.id, std::make_shared<const std::string>(row.document)});
     while (events_.size() > max_kept) events_.pop_front();
     if (!events_.empty() && events_.back().id >= next_id_) {
-        last_id_ = events_.back().id;
+        first_id_ = last_id_ = events_.back().id;
         next_id_ = last_id_ + 1;
     }
     subjects_ = state.subjects;
@@ -64,19 +65,40 @@ void EventLog::forget(const std::string& subject) {
     published_.notify();
 }
 
+std::uint64_t EventLog::place_of_list() {
+    listed_early_ = listed_early_ || early_;
+    const bool all_written = !early_ && !uncollected_ && waiting_.empty() && !writing_;
+    return all_written ? last_id_ : next_id_++;
+}
+
+bool EventLog::subjects_are_known() {
+    early_ = false;
+    return listed_early_;
+}
+
+void EventLog::tell_anew(const std::string& subject, std::string version) {
+    subjects_.insert_or_assign(subject, std::move(version));
+}
+
 asio::awaitable<void> EventLog::run() {
     co_await asio::this_coro::throw_if_cancelled(false);
     const auto cancelled = co_await asio::this_coro::cancellation_state;
-    for (;;) {
+    const auto take_in = [this] {
+        uncollected_ = false;
         if (collect) collect();
+    };
+    for (;;) {
+        take_in();
         while (!waiting_.empty() || !unwritten_.empty()) {
             std::deque<Waiting> batch;
             while (!waiting_.empty() && batch.size() < batch_limit) {
                 batch.push_back(std::move(waiting_.front()));
                 waiting_.pop_front();
             }
+            writing_ = true;
             co_await write(std::move(batch));
-            if (collect) collect();
+            writing_ = false;
+            take_in();
         }
         if (cancelled.cancelled() != asio::cancellation_type::none) co_return;
         co_await published_.wait();
@@ -119,9 +141,11 @@ storage::Changes EventLog::to_changes(const std::deque<Event>& events, const std
 
 base::Result<void> EventLog::can_resume(std::uint64_t after) const {
     const auto oldest = events_.empty() ? next_id_ : events_.front().id;
-    if (after + 1 >= oldest && after <= last_id_) return {};
+    // Of an earlier run only what was written counts: whoever was told more than that knows what nobody here does.
+    const bool of_this_run = after >= first_id_ && after + 1 >= oldest && after < next_id_;
+    if (of_this_run || std::ranges::binary_search(events_, after, {}, &Event::id)) return {};
     base::Error expired{base::Errc::events_expired,
-                        after > last_id_
+                        after >= next_id_
                             ? fmt::format("event {} is none of this agent's; list again", after)
                             : fmt::format("what followed event {} isn't kept any more; list again", after)};
     expired.facts["oldest"] = oldest;

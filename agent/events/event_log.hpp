@@ -45,7 +45,10 @@ public:
     // Asked for more to publish before each batch is written, so that what changes often is told of once.
     std::function<void()> collect;
     // There is something to collect.
-    void wake() { published_.notify(); }
+    void wake() {
+        uncollected_ = true;
+        published_.notify();
+    }
 
     // `version`: of the subject, as it is told now; empty: it is gone. Published however often, the same version is
     // told once.
@@ -58,6 +61,13 @@ public:
 
     // The last event that readers may have seen; what happens from now on has a greater one.
     [[nodiscard]] std::uint64_t last_id() const noexcept { return last_id_; }
+    // Where whoever lists now goes on. A list that shows more than was written gets a number that no event has, so that
+    // no later run takes it for one: what it showed may never be told.
+    [[nodiscard]] std::uint64_t place_of_list();
+    // Until then lists show subjects that nothing can be told of. Whether there were such lists: their readers are to be
+    // told of each of those subjects, also of one that is as it was told last.
+    [[nodiscard]] bool subjects_are_known();
+    void tell_anew(const std::string& subject, std::string version);
     // Where a reader that saw `after` goes on. Errors: events_expired, when what followed isn't all kept.
     [[nodiscard]] base::Result<void> can_resume(std::uint64_t after) const;
     struct Next {
@@ -97,6 +107,7 @@ private:
     const base::Clock& clock_;
     storage::StateStore& store_;
     base::Log& log_;
+    std::uint64_t first_id_;  // events of this run have greater ones
     std::uint64_t last_id_;
     std::uint64_t next_id_;
     std::deque<Event> events_;
@@ -106,6 +117,10 @@ private:
     std::size_t since_prune_ = 0;
     base::Notifier published_;
     base::Notifier more_;
+    bool uncollected_ = false;  // woken, and nothing was collected since
+    bool early_ = true;  // not all subjects are known
+    bool listed_early_ = false;
+    bool writing_ = false;
     bool failing_ = false;
     bool closed_ = false;
 };

@@ -5,6 +5,7 @@
 #include <boost/asio/this_coro.hpp>
 
 #include <algorithm>
+#include <exception>
 #include <set>
 #include <utility>
 
@@ -33,8 +34,20 @@ Observer::Observer(asio::any_io_executor executor, virt::Hypervisor& hypervisor,
 }
 
 asio::awaitable<void> Observer::follow_events() {
-    // The refreshers belong to this coroutine: they end with it.
+    // The refreshers belong to this coroutine: they end with it, also when its end comes while it waits.
     co_await asio::this_coro::throw_if_cancelled(false);
+    std::exception_ptr end;
+    try {
+        co_await take_events();
+    } catch (...) {
+        end = std::current_exception();
+    }
+    refreshers_.cancel();
+    co_await refreshers_.drain();
+    if (end) std::rethrow_exception(end);
+}
+
+asio::awaitable<void> Observer::take_events() {
     while ((co_await asio::this_coro::cancellation_state).cancelled() == asio::cancellation_type::none) {
         const auto event = co_await hypervisor_.next_event();
         switch (event.kind) {
@@ -50,8 +63,6 @@ asio::awaitable<void> Observer::follow_events() {
                 break;
         }
     }
-    refreshers_.cancel();
-    co_await refreshers_.drain();
 }
 
 void Observer::link_lost() {

@@ -57,6 +57,7 @@ public:
     static constexpr std::size_t refreshes_at_once = 2;
 
 private:
+    boost::asio::awaitable<void> take_events();
     boost::asio::awaitable<void> resync();
     boost::asio::awaitable<base::Result<std::size_t>> read_all();
     boost::asio::awaitable<void> refresh_pending();

@@ -20,7 +20,8 @@ std::uint64_t current_seed = 0;
 
 // An assertion that fails ends the process: say where it was.
 void on_abort(int /*signal*/) {
-    fmt::print(stderr, "seed {} ended by a failed assertion\nreplay: simulation --seed {} --trace\n", current_seed,
+    std::fflush(stdout);
+    fmt::print(stderr, "seed {} ended the process\nreplay: simulation --seed {} --trace\n", current_seed,
                current_seed);
     std::_Exit(1);
 }
@@ -119,5 +120,6 @@ int main(int argc, char** argv) {
         return 2;
     }
     std::signal(SIGABRT, on_abort);
+    std::signal(SIGSEGV, on_abort);
     return options.one ? replay(options.seed, options.trace) : run_many(options);
 }

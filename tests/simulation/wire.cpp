@@ -31,7 +31,11 @@ Wire::Ptr Wire::send(const net::Handler& handler, net::Request request, Ear ear)
     auto over = [this, at, call](const std::exception_ptr& error) {
         if (error && escaped) escaped("an exception escaped the session");
         calls_.erase(at);
-        if (!heard(call)) return;
+        if (call->cut_) return;
+        if (!heard(call)) {
+            unheard_.push_back(call);
+            return;
+        }
         call->cut_ = true;
         call->ear_.ended();
     };
@@ -57,7 +61,7 @@ asio::awaitable<void> Wire::serve(Ptr call, net::Handler handler, net::Request r
     }
 }
 
-void Wire::hang_up(const Ptr& call) {
+void Wire::hang_up(Ptr call) {
     if (call->cut_) return;
     call->cut_ = true;
     call->ear_.ended();
@@ -65,7 +69,8 @@ void Wire::hang_up(const Ptr& call) {
 }
 
 void Wire::cut_all() {
-    const auto calls = calls_;
+    auto calls = calls_;
+    calls.splice(calls.end(), unheard_);
     for (const auto& call : calls) hang_up(call);
 }
 

@@ -38,7 +38,7 @@ public:
 
     [[nodiscard]] Ptr send(const net::Handler& handler, net::Request request, Ear ear);
     // The client goes away; it hears that at once, and the agent soon.
-    void hang_up(const Ptr& call);
+    void hang_up(Ptr call);
     // The agent is dead: nobody hears of it any more.
     void cut_all();
 
@@ -61,6 +61,7 @@ private:
     boost::asio::io_context& loop_;
     base::Clock& clock_;
     std::list<Ptr> calls_;
+    std::list<Ptr> unheard_;  // ended when the agent was dead and nobody knew yet
 };
 
 }  // namespace ghost::simulation
