@@ -105,6 +105,7 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
         }
         announcer_.operation(operation);
     };
+    operations_.before_end = [this](storage::Changes& changes) { vms_.renew(changes); };
     operations_.on_forgotten = [this](const std::string& id) { announcer_.operation_forgotten(id); };
     index_.on_changed = [this](std::string_view id) { announcer_.vm(id); };
     images_.on_change = [this](const std::string& name) { announcer_.image(name); };

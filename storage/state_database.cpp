@@ -105,6 +105,10 @@ StateDatabase::Attempt<StateDatabase::Handle> StateDatabase::open_file() {
     if (!mode) return refuse(database, mode.error());
     if (*mode != "wal")
         return refuse(nullptr, {Errc::io_error, place_.path + ": no write-ahead log on this file system"});
+    // What an agent that was killed had written and not synced is told from now on, so it has to outlive a power loss.
+    const auto log = files.find(place_.beside("-wal"));
+    if (log && *log)
+        if (auto synced = files.sync(place_.beside("-wal")); !synced) return refuse(nullptr, std::move(synced).error());
     const auto check = database->first_text("PRAGMA quick_check(1)");
     if (!check) return refuse(database, check.error());
     if (*check != "ok") return std::unexpected{Refusal{Refusal::Kind::damaged, {Errc::io_error, one_line(*check)}}};

@@ -54,7 +54,7 @@ asio::awaitable<void> OperationService::Live::begin_undo(base::Error why) {
     pass_last_step();
     if (!operation_->undoing) operation_->undoing = std::move(why);
     phase("undo");
-    // Without it the next start would go on instead of back, which is no worse.
+    // Without it the next start would go on instead of back, and do again what was taken back.
     if (const auto written = co_await journal(); !written)
         owner.log_.warn("an undo's begin can't be journalled",
                         {{"operation", operation_->id}, {"error", written.error().detail}});

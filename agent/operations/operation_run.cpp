@@ -119,6 +119,7 @@ asio::awaitable<void> OperationService::run(std::shared_ptr<Live> live, Work wor
 asio::awaitable<bool> OperationService::commit_end(Live& live, storage::Changes changes) {
     base::Duration pause = commit_retry_first;
     for (;;) {
+        if (before_end) before_end(changes);
         const auto done = co_await base::shielded(store_.commit(changes));
         if (done) co_return true;
         log_.error("an operation's end can't be journalled; trying again",

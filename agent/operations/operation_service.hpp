@@ -137,6 +137,9 @@ public:
 
     // Called at every visible change.
     std::function<void(const Operation&)> on_change;
+    // Called with the rows that an operation's end changes, right before each try to commit them: what they tell of may
+    // have changed since, by an operation beside it.
+    std::function<void(storage::Changes&)> before_end;
     // Called for each that leaves the history.
     std::function<void(const std::string& id)> on_forgotten;
 

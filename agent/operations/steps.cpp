@@ -55,8 +55,8 @@ asio::awaitable<boost::json::array> undo_all(OperationControl& control, base::Cl
 asio::awaitable<bool> passed_over(OperationControl& control, base::Clock& clock, const Step& step) {
     const auto* const before = control.step_before(step.name);
     if (before == nullptr) co_return false;
-    if (before->done) co_return true;
-    if (step.is_done && co_await step.is_done()) co_return true;
+    const auto& look = before->done ? step.is_there : step.is_done;
+    if (look ? co_await look() : before->done) co_return true;
     if (step.undo) (void)co_await undo_one(clock, control, step);
     co_return false;
 }
@@ -91,7 +91,9 @@ asio::awaitable<base::Result<void>> run_steps(OperationControl& control, base::C
         if (control.stopping()) co_return base::fail(interrupted());
         auto failure = done.error();
         failure.facts["step"] = steps[i].name;
-        steps.resize(i + 1);
+        auto begun = steps.size();
+        while (begun > i + 1 && control.step_before(steps[begun - 1].name) == nullptr) --begun;
+        steps.resize(begun);
         co_return co_await undo_steps(control, clock, log, std::move(steps), std::move(failure));
     }
     control.progress(steps.size(), steps.size(), "steps");

@@ -129,16 +129,16 @@ asio::awaitable<Outcome> VmService::run_create(OperationControl& control, std::s
     }
     control.no_more_cancel();
     co_await p_.observer.refresh(id);
+    // Ready from here on, also in what a forced stop writes that ends beside it; until the end is on disk, the next start
+    // goes on with the create.
+    p_.index.change(id, [](Vm& v) { v.phase = Phase::ready; });
+    journal(outcome, id);
     if (const auto* vm = p_.index.find(id)) {
-        auto ready = *vm;
-        ready.phase = Phase::ready;
-        outcome.changes.emplace_back(storage::UpdateVm{id, to_document(ready)});
         if (auto image = p_.images.used(vm->spec.image)) outcome.changes.emplace_back(std::move(*image));
     }
-    // Until that is on disk it isn't ready: the next start would undo it.
     outcome.applied = [this, id] {
         p_.index.release(id);
-        p_.index.change(id, [](Vm& vm) { vm.phase = Phase::ready; });
+        p_.index.touch(id);
         if (on_created) on_created();
     };
     co_return outcome;
@@ -192,25 +192,31 @@ std::vector<Step> VmService::create_steps(OperationControl& control, std::string
                          co_return base::Result<void>{};
                      },
                      {}});
-    steps.push_back({"disk", [this, vm] { return make_disks(vm); }, [this, vm] { return remove_disks(vm); }});
+    const auto seed_is_there = [this, vm]() -> asio::awaitable<bool> {
+        const auto file = co_await p_.files.stat(vm.plan.seed);
+        co_return file && file->has_value();
+    };
+    const auto domain_is_there = [this, vm]() -> asio::awaitable<bool> {
+        co_await p_.observer.refresh(vm.id);
+        const auto* now = p_.index.find(vm.id);
+        co_return now != nullptr && now->observed.present;
+    };
+    steps.push_back({"disk",
+                     [this, vm] { return make_disks(vm); },
+                     [this, vm] { return remove_disks(vm); },
+                     {},  // those that are there may be half made
+                     [this, vm] { return disks_are_there(vm); }});
     steps.push_back({"seed", [this, vm, user_data = std::move(user_data)] { return write_seed(vm, user_data); },
                      [this, vm] { return p_.files.remove(vm.plan.seed); },
                      // It is written whole or not at all, and what went into it isn't kept elsewhere.
-                     [this, vm]() -> asio::awaitable<bool> {
-                         const auto file = co_await p_.files.stat(vm.plan.seed);
-                         co_return file && file->has_value();
-                     }});
+                     seed_is_there, seed_is_there});
     steps.push_back({"define", [this, vm, &control] { return define(vm, control.stalled()); },
                      [this, vm, &control]() -> Done {
                          auto gone = co_await p_.hypervisor.undefine(vm.id, control.stalled());
                          if (gone) gone = co_await remove_console(vm);
                          co_return gone;
                      },
-                     [this, vm]() -> asio::awaitable<bool> {
-                         co_await p_.observer.refresh(vm.id);
-                         const auto* now = p_.index.find(vm.id);
-                         co_return now != nullptr && now->observed.present;
-                     }});
+                     domain_is_there, domain_is_there});
     if (vm.spec.power_on) {
         steps.push_back({"start",
                          [this, vm, &control]() -> Done {
@@ -260,6 +266,14 @@ VmService::Done VmService::make_disks(Vm vm) {
         if (auto made = co_await p_.volumes.create_blank(vm.plan.disks.at(name), disk.size_gib << 30); !made)
             co_return made;
     co_return base::Result<void>{};
+}
+
+asio::awaitable<bool> VmService::disks_are_there(Vm vm) {
+    std::vector<std::string> paths{vm.plan.root_disk};
+    for (const auto& [name, path] : vm.plan.disks) paths.push_back(path);
+    for (const auto& path : paths)
+        if (const auto file = co_await p_.files.stat(path); !file || !file->has_value()) co_return false;
+    co_return true;
 }
 
 VmService::Done VmService::remove_disks(Vm vm) {

@@ -95,8 +95,11 @@ asio::awaitable<Outcome> VmService::run_remove(OperationControl& control, std::s
 }
 
 asio::awaitable<void> VmService::remove_leftover(Vm vm) {
-    auto done = co_await p_.hypervisor.undefine(vm.id, {});
+    auto done = co_await p_.hypervisor.power_off(vm.id);
+    if (!done && done.error().code == base::Errc::not_found) done = {};
+    // The domain goes last: as long as it is there, the next look at the domains finds it again.
     if (done) done = co_await remove_files(vm);
+    if (done) done = co_await p_.hypervisor.undefine(vm.id, {});
     if (done) {
         leftovers_.erase(vm.id);
         co_return;
@@ -115,7 +118,7 @@ asio::awaitable<void> VmService::keep(Outcome& outcome, std::string id, Phase ph
     outcome.applied = [this, id] { p_.index.touch(id); };
 }
 
-// Of a VM without a domain: as many as can be; the first that can't is the error.
+// Of a VM that is off: as many as can be; the first that can't is the error.
 VmService::Done VmService::remove_files(Vm vm) {
     auto result = co_await remove_disks(vm);
     if (!vm.plan.seed.empty())

@@ -175,6 +175,12 @@ storage::UpdateVm VmService::changed_row(const std::string& id) const {
     return {vm->id, to_document(*vm)};
 }
 
+void VmService::renew(storage::Changes& changes) const {
+    for (auto& change : changes)
+        if (auto* const row = std::get_if<storage::UpdateVm>(&change))
+            if (const auto* vm = p_.index.find(row->id)) row->document = to_document(*vm);
+}
+
 void VmService::journal(Outcome& outcome, const std::string& id) const {
     if (p_.index.find(id) != nullptr) outcome.changes.emplace_back(changed_row(id));
 }

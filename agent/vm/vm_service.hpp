@@ -62,6 +62,8 @@ public:
     void restore(const std::vector<storage::VmRow>& rows);
     // Writes down a VM that was recognised by its domain.
     [[nodiscard]] boost::asio::awaitable<void> remember(std::string id);
+    // VMs' new documents among `changes` become what the VMs are now.
+    void renew(storage::Changes& changes) const;
     // Takes away a domain that outlived its VM, with whatever of its files is left.
     [[nodiscard]] boost::asio::awaitable<void> remove_leftover(Vm vm);
     // Those that couldn't be taken away yet, by id.
@@ -136,6 +138,7 @@ private:
     boost::asio::awaitable<void> settle_undone(Outcome& outcome, std::string id);
     Done write_seed(Vm vm, std::string user_data);
     Done make_disks(Vm vm);
+    boost::asio::awaitable<bool> disks_are_there(Vm vm);
     Done remove_disks(Vm vm);
     Done remove_disk(Vm vm, std::string path);
     Done define(Vm vm, virt::Hypervisor::Stalled stalled);

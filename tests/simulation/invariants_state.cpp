@@ -9,6 +9,7 @@
 #include <boost/json/parse.hpp>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -143,14 +144,14 @@ void Inspection::memory_is_at_rest() {
 }
 
 void Inspection::database_is_as_memory() {
-    std::optional<base::Result<storage::StoredState>> loaded;
+    const auto loaded = std::make_shared<std::optional<base::Result<storage::StoredState>>>();
     boost::asio::co_spawn(s_.machine.loop, s_.machine.store().load(),
-                          [&loaded](const std::exception_ptr& error, base::Result<storage::StoredState> state) {
-                              if (!error) loaded = std::move(state);
+                          [loaded](const std::exception_ptr& error, base::Result<storage::StoredState> state) {
+                              if (!error) *loaded = std::move(state);
                           });
     s_.machine.settle();
-    if (!loaded || !*loaded) return trace_.violated("the database can't be read");
-    const auto& state = **loaded;
+    if (!*loaded || !**loaded) return trace_.violated("the database can't be read");
+    const auto& state = ***loaded;
     std::set<std::string> rows;
     for (const auto& row : state.vms) {
         rows.insert(row.id);

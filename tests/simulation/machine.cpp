@@ -217,7 +217,7 @@ void Machine::watch() {
 }
 
 void Machine::settle() {
-    while (trace.sound() && turn()) {
+    while (handlers_ < most_handlers && turn()) {
     }
 }
 
@@ -241,12 +241,10 @@ std::optional<net::Response> Machine::get(const std::string& target) {
     request.path = parsed->path;
     request.query = parsed->query;
     request.context = {"check", "", {base::Principal::Kind::socket, "uid:0", true}};
-    std::optional<net::Response> answer;
-    bool over = false;
-    send(std::move(request), {[&answer](const net::Response& r) { answer = r; }, [](const std::string&) {},
-                              [&over] { over = true; }});
+    const auto answer = std::make_shared<std::optional<net::Response>>();
+    send(std::move(request), {[answer](const net::Response& r) { *answer = r; }, [](const std::string&) {}, [] {}});
     settle();
-    return over ? answer : std::nullopt;
+    return *answer;
 }
 
 }  // namespace ghost::simulation

@@ -55,16 +55,16 @@ bool read_options(int argc, char** argv, Options& options) {
     return true;
 }
 
-void print_end(const Trace& trace, std::size_t most) {
+void print_end(const Trace& trace) {
     const auto& lines = trace.lines();
-    for (auto i = lines.size() > most ? lines.size() - most : 0; i < lines.size(); ++i) fmt::print("{}\n", lines[i]);
+    for (auto i = lines.size() > shown_lines ? lines.size() - shown_lines : 0; i < lines.size(); ++i) fmt::print("{}\n", lines[i]);
 }
 
 int replay(std::uint64_t seed, bool whole) {
-    Trace trace{true};
+    Trace trace{true, whole};
     current_seed = seed;
     ghost::simulation::run_schedule(seed, trace);
-    print_end(trace, whole ? trace.lines().size() : shown_lines);
+    if (!whole) print_end(trace);
     fmt::print("seed {}: {} lines, hash {:016x}, {}\n", seed, trace.lines().size(), trace.hash(),
                trace.sound() ? "sound" : "VIOLATED: " + trace.violation());
     return trace.sound() ? 0 : 1;

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <deque>
 #include <string>
 #include <utility>
@@ -14,8 +15,8 @@ namespace ghost::simulation {
 
 class Trace {
 public:
-    // Lines are made and kept only when `on`.
-    explicit Trace(bool on) : on_(on) {}
+    // Lines are made and kept only when `on`; and printed as they come, so that they are there when the process ends.
+    explicit Trace(bool on, bool print = false) : on_(on), print_(print) {}
 
     template <class... Args>
     void operator()(fmt::format_string<Args...> format, Args&&... args) {
@@ -38,10 +39,12 @@ public:
 private:
     void add(std::string line) {
         for (const auto c : line) hash_ = (hash_ ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+        if (print_) fmt::print("{}\n", line), static_cast<void>(std::fflush(stdout));
         lines_.push_back(std::move(line));
     }
 
     bool on_;
+    bool print_;
     std::uint64_t hash_ = 0xcbf29ce484222325ULL;
     std::deque<std::string> lines_;
     std::string violation_;
