@@ -128,10 +128,10 @@ asio::awaitable<Outcome> VmService::run_create(OperationControl& control, std::s
         co_return outcome;
     }
     control.no_more_cancel();
-    co_await p_.observer.refresh(id);
     // Ready from here on, also in what a forced stop writes that ends beside it; until the end is on disk, the next start
     // goes on with the create.
     p_.index.change(id, [](Vm& v) { v.phase = Phase::ready; });
+    co_await p_.observer.refresh(id);
     journal(outcome, id);
     if (const auto* vm = p_.index.find(id)) {
         if (auto image = p_.images.used(vm->spec.image)) outcome.changes.emplace_back(std::move(*image));

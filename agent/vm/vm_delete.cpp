@@ -110,10 +110,10 @@ asio::awaitable<void> VmService::remove_leftover(Vm vm) {
 }
 
 // In phase error what is left of it shows, and a delete can be asked for (again). A delete that took nothing but the
-// power away leaves a VM as good as before.
+// power away leaves a VM as good as before, unless its domain is gone all the same.
 asio::awaitable<void> VmService::keep(Outcome& outcome, std::string id, Phase phase) {
     co_await p_.observer.refresh(id);
-    p_.index.change(id, [phase](Vm& v) { v.phase = phase; });
+    p_.index.change(id, [phase](Vm& v) { v.phase = v.observed.present ? phase : Phase::error; });
     journal(outcome, id);
     outcome.applied = [this, id] { p_.index.touch(id); };
 }

@@ -2,6 +2,7 @@
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/system/system_error.hpp>
 
@@ -65,7 +66,8 @@ void Wire::hang_up(Ptr call) {
     if (call->cut_) return;
     call->cut_ = true;
     call->ear_.ended();
-    call->hang_up_.emit(asio::cancellation_type::terminal);
+    // On the loop: elsewhere Asio would post it, and the coroutine may be gone by then.
+    asio::post(loop_, [call = std::move(call)] { call->hang_up_.emit(asio::cancellation_type::terminal); });
 }
 
 void Wire::cut_all() {
