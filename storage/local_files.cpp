@@ -111,7 +111,8 @@ Result<void> remove_now(const std::string& path) {
     if (::unlink(temporary.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR &&
         errno != ENAMETOOLONG)  // for which there can be none
         return os_error(errno, "cannot remove " + temporary);
-    if (::unlink(path.c_str()) == 0 || errno == ENOENT || errno == ENOTDIR) return {};
+    if (::unlink(path.c_str()) == 0) return sync_directory_of(path);
+    if (errno == ENOENT || errno == ENOTDIR) return {};
     if (errno == EISDIR && ::rmdir(path.c_str()) == 0) return {};
     return os_error(errno, "cannot remove " + path);
 }

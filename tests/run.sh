@@ -6,7 +6,7 @@
 # all        what follows, and format, floors and clang-tidy on what changed; unit and
 #            component tests also under ASan+UBSan, those with threads under TSan
 # unit       logic without I/O
-# component  in one process, on memory, loopback, files and libvirt
+# component  in one process, on memory, loopback, files and libvirt; and the whole agent under seeds
 # system     the real daemon, a real libvirtd and real guests, in namespaces of their own
 # package    the Debian package, installed in a clean Debian that systemd boots, with a guest
 # fuzz       each target for FUZZ_SECONDS (20)
@@ -121,6 +121,14 @@ build_and_run() { # preset, targets' expression, label
 
 build_and_run_all() {
     configure_and_build dev all && run_ctest dev -L 'unit|component'
+}
+
+# The whole agent under seeds; a longer run takes more of them.
+run_simulation() {
+    local seeds=2000
+    [[ $what != long ]] || seeds=20000
+    configure_and_build dev simulation && check "simulation ($seeds schedules)" \
+        build/dev/tests/simulation/simulation --seeds "${GHOST_SEEDS:-$seeds}"
 }
 
 formatted() {
@@ -300,6 +308,7 @@ case $what in
     component)
         step start_libvirt
         step build_and_run dev 'component_[a-z_0-9]*' component
+        step run_simulation
         ;;
     system) step run_system ;;
     package) step run_package ;;
@@ -310,6 +319,7 @@ case $what in
         check "floors (includes run down only)" tests/floors.sh
         step start_libvirt
         step build_and_run_all
+        step run_simulation
         check "clang-tidy on what changed" tidied
         step run_system
         step run_package

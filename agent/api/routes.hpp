@@ -21,8 +21,7 @@
 
 namespace ghost::agent::api {
 
-void add_vm_routes(net::Router& router, VmService& vms, EventLog& events, const Answers& answers,
-                   VmDefaults defaults);
+void add_vm_routes(net::Router& router, VmService& vms, EventLog& events, const Answers& answers, VmDefaults defaults);
 void add_operation_routes(net::Router& router, EventLog& events, const Answers& answers);
 void add_image_routes(net::Router& router, ImageService& images, EventLog& events, const Answers& answers);
 void add_orphan_routes(net::Router& router, OrphanService& orphans, const Answers& answers);

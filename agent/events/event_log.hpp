@@ -64,8 +64,8 @@ public:
     // Where whoever lists now goes on. A list that shows more than was written gets a number that no event has, so that
     // no later run takes it for one: what it showed may never be told.
     [[nodiscard]] std::uint64_t place_of_list();
-    // Until then lists show subjects that nothing can be told of. Whether there were such lists: their readers are to be
-    // told of each of those subjects, also of one that is as it was told last.
+    // Until then lists show subjects that nothing can be told of. Whether there were such lists: their readers are to
+    // be told of each of those subjects, also of one that is as it was told last.
     [[nodiscard]] bool subjects_are_known();
     void tell_anew(const std::string& subject, std::string version);
     // Where a reader that saw `after` goes on. Errors: events_expired, when what followed isn't all kept.
@@ -118,7 +118,7 @@ private:
     base::Notifier published_;
     base::Notifier more_;
     bool uncollected_ = false;  // woken, and nothing was collected since
-    bool early_ = true;  // not all subjects are known
+    bool early_ = true;         // not all subjects are known
     bool listed_early_ = false;
     bool writing_ = false;
     bool failing_ = false;

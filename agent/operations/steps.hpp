@@ -28,10 +28,11 @@ struct Step {
 
 // Runs the steps in order, each journalled before it begins. Of an operation that a crash cut off, those that were done
 // are passed over, and the one it was at is undone first unless it turns out to be done; one that was being undone is
-// undone to the end. On a failure, or a cancel of the operation, undoes the failing step and all before it, and what was
-// begun before a crash, in reverse, and returns the failure. A step that can't be undone after a few tries ends that: what the steps before it made
-// stays, for the rest may stand on it, and all of it is named in the failure's facts ("left_behind").
-// When the agent stops meanwhile nothing is undone: Errc::interrupted, and the next start goes on.
+// undone to the end. On a failure, or a cancel of the operation, undoes the failing step and all before it, and what
+// was begun before a crash, in reverse, and returns the failure. A step that can't be undone after a few tries ends
+// that: what the steps before it made stays, for the rest may stand on it, and all of it is named in the failure's
+// facts ("left_behind"). When the agent stops meanwhile nothing is undone: Errc::interrupted, and the next start goes
+// on.
 [[nodiscard]] boost::asio::awaitable<base::Result<void>> run_steps(OperationControl& control, base::Clock& clock,
                                                                    base::Log& log, std::vector<Step> steps);
 

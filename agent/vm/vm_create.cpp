@@ -128,17 +128,20 @@ asio::awaitable<Outcome> VmService::run_create(OperationControl& control, std::s
         co_return outcome;
     }
     control.no_more_cancel();
-    // Ready from here on, also in what a forced stop writes that ends beside it; until the end is on disk, the next start
-    // goes on with the create.
-    p_.index.change(id, [](Vm& v) { v.phase = Phase::ready; });
     co_await p_.observer.refresh(id);
+    // It isn't ready until that is on disk; but what a forced stop writes meanwhile must not take it back.
+    becoming_ready_.insert(id);
     journal(outcome, id);
     if (const auto* vm = p_.index.find(id)) {
         if (auto image = p_.images.used(vm->spec.image)) outcome.changes.emplace_back(std::move(*image));
     }
     outcome.applied = [this, id] {
         p_.index.release(id);
-        p_.index.touch(id);
+        becoming_ready_.erase(id);
+        p_.index.change(id, [](Vm& vm) {
+            vm.phase = Phase::ready;
+            if (!vm.observed.present) vm.observed.power = virt::Power::unknown;  // it vanished meanwhile
+        });
         if (on_created) on_created();
     };
     co_return outcome;

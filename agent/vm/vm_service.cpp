@@ -172,13 +172,20 @@ storage::VmRow VmService::new_row(const std::string& id) const {
 storage::UpdateVm VmService::changed_row(const std::string& id) const {
     const auto* vm = p_.index.find(id);
     assert(vm != nullptr);
-    return {vm->id, to_document(*vm)};
+    return {vm->id, document_of(*vm)};
+}
+
+std::string VmService::document_of(const Vm& vm) const {
+    if (!becoming_ready_.contains(vm.id)) return to_document(vm);
+    auto ready = vm;
+    ready.phase = Phase::ready;
+    return to_document(ready);
 }
 
 void VmService::renew(storage::Changes& changes) const {
     for (auto& change : changes)
         if (auto* const row = std::get_if<storage::UpdateVm>(&change))
-            if (const auto* vm = p_.index.find(row->id)) row->document = to_document(*vm);
+            if (const auto* vm = p_.index.find(row->id)) row->document = document_of(*vm);
 }
 
 void VmService::journal(Outcome& outcome, const std::string& id) const {

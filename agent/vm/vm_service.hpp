@@ -16,6 +16,7 @@
 
 #include <chrono>
 #include <optional>
+#include <set>
 #include <string>
 
 namespace ghost::agent {
@@ -125,6 +126,7 @@ private:
     base::Result<const Vm*> changeable(const std::string& id, const IfMatch& match, bool passes_queues = false) const;
     [[nodiscard]] storage::VmRow new_row(const std::string& id) const;
     [[nodiscard]] storage::UpdateVm changed_row(const std::string& id) const;
+    [[nodiscard]] std::string document_of(const Vm& vm) const;
     void journal(Outcome& outcome, const std::string& id) const;
 
     boost::asio::awaitable<Outcome> go_on(OperationControl& control, std::string id);
@@ -176,6 +178,7 @@ private:
     VmParts p_;
     VmPlacement placement_;
     std::map<std::string, Vm> leftovers_;
+    std::set<std::string> becoming_ready_;  // the ends of their creates are being written
 };
 
 // Raises the generation when that is news.

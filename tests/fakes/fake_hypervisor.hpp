@@ -67,8 +67,8 @@ public:
     std::function<Latency(std::string_view call)> latency;
 
     // While the link is down every call fails with hypervisor_unavailable and no event comes; changes that hang or are
-    // slow fail so, too, and what hangs still takes effect at its release. Idempotent. run() brings the link up unless it
-    // was dropped before.
+    // slow fail so, too, and what hangs still takes effect at its release. Idempotent. run() brings the link up unless
+    // it was dropped before.
     void drop_link(std::string reason);
     void restore_link();
     // The agent's process is gone: its calls change nothing any more but for those that hang, which take effect at
@@ -183,7 +183,7 @@ private:
     virt::Link link_;
     bool dropped_ = false;
     bool closed_ = false;
-    bool gone_ = false;              // nobody is connected: hang_up()
+    bool gone_ = false;             // nobody is connected: hang_up()
     std::uint64_t connection_ = 0;  // which one; calls of an earlier one come to nothing
     bool losing_events_ = false;
     bool breaker_open_ = false;

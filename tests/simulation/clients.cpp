@@ -17,10 +17,10 @@ struct Weighted {
     std::string_view what;
     unsigned weight;
 };
-constexpr std::array kinds{Weighted{"create", 20},    Weighted{"start", 9},    Weighted{"stop", 8},
-                           Weighted{"force-stop", 7}, Weighted{"restart", 6},  Weighted{"pause", 5},
-                           Weighted{"resume", 5},     Weighted{"suspend", 5},  Weighted{"reset", 3},
-                           Weighted{"patch", 12},     Weighted{"delete", 10},  Weighted{"image-add", 4},
+constexpr std::array kinds{Weighted{"create", 20},      Weighted{"start", 9},   Weighted{"stop", 8},
+                           Weighted{"force-stop", 7},   Weighted{"restart", 6}, Weighted{"pause", 5},
+                           Weighted{"resume", 5},       Weighted{"suspend", 5}, Weighted{"reset", 3},
+                           Weighted{"patch", 12},       Weighted{"delete", 10}, Weighted{"image-add", 4},
                            Weighted{"image-delete", 4}, Weighted{"cancel", 9}};
 
 std::string_view choose_kind(Dice& dice) {
@@ -167,15 +167,13 @@ void Clients::send(std::size_t at) {
     if (m_.dice.percent(40)) request.query.emplace_back("wait", std::to_string(m_.dice.between(1, 60)));
     m_.trace("{} {} asks: {} {} {} key={} wait={}", attempt.request_id, ask.who, net::name_of(ask.method), ask.path,
              ask.body, ask.key, request.query.empty() ? "" : request.query.front().second);
-    attempt.call = m_.send(std::move(request), {[this, &ask, &attempt](const net::Response& response) {
-                                                    answered(ask, attempt, response);
-                                                },
-                                                [](const std::string&) {},
-                                                [this, &attempt] {
-                                                    attempt.over = true;
-                                                    if (attempt.status == 0)
-                                                        m_.trace("{} gets no answer", attempt.request_id);
-                                                }});
+    attempt.call = m_.send(std::move(request),
+                           {[this, &ask, &attempt](const net::Response& response) { answered(ask, attempt, response); },
+                            [](const std::string&) {},
+                            [this, &attempt] {
+                                attempt.over = true;
+                                if (attempt.status == 0) m_.trace("{} gets no answer", attempt.request_id);
+                            }});
 }
 
 void Clients::answered(Ask& ask, Attempt& attempt, const net::Response& response) {

@@ -13,7 +13,7 @@ using base::Errc;
 using When = fakes::FakeHypervisor::When;
 
 constexpr std::array<std::string_view, 13> changes{
-    "define", "undefine", "start", "request_shutdown", "power_off",     "reset",      "pause",
+    "define", "undefine", "start",  "request_shutdown", "power_off",  "reset",         "pause",
     "resume", "save",     "resize", "set_autostart",    "set_record", "ensure_network"};
 constexpr std::array<std::string_view, 5> reads{"domains", "domain", "states", "usage", "addresses"};
 constexpr std::uint64_t plenty = 1ULL << 40U;
@@ -102,7 +102,8 @@ void Faults::in_files() {
             return m_.files.fail_change(n, error);
         }
         case 2: {
-            constexpr std::array<std::string_view, 5> parts{"-root.qcow2", "-seed.iso", "/images/", "-data", "consoles"};
+            constexpr std::array<std::string_view, 5> parts{"-root.qcow2", "-seed.iso", "/images/", "-data",
+                                                            "consoles"};
             const std::string part{dice.pick(parts)};
             m_.trace("files with {} fail", part);
             return m_.files.fail_paths(part, error);

@@ -80,11 +80,11 @@ void Inspection::readers_know_all() {
 void Inspection::errors_are_explained() {
     const auto& faults = s_.faults;
     for (const auto& line : s_.machine.errors) {
-        const bool of_database =
-            line.starts_with("an operation's end can't be journalled") || line.starts_with("events can't be written") ||
-            line.starts_with("a recognised VM can't be written down");
-        const bool of_undo = line.starts_with("a step can't be undone") ||
-                             line.starts_with("a leftover domain can't be taken away");
+        const bool of_database = line.starts_with("an operation's end can't be journalled") ||
+                                 line.starts_with("events can't be written") ||
+                                 line.starts_with("a recognised VM can't be written down");
+        const bool of_undo =
+            line.starts_with("a step can't be undone") || line.starts_with("a leftover domain can't be taken away");
         if (of_database && faults.of_database()) continue;
         if (of_undo && (faults.of_calls() || faults.of_files())) continue;
         trace_.violated("logged as an error: {}", line);

@@ -22,9 +22,7 @@ bool ended_interrupted(const json::object& operation) {
     return error != nullptr && error->is_object() && text(error->get_object(), "code") == "interrupted";
 }
 
-bool is_terminal(std::string_view state) {
-    return state == "succeeded" || state == "failed" || state == "cancelled";
-}
+bool is_terminal(std::string_view state) { return state == "succeeded" || state == "failed" || state == "cancelled"; }
 
 }  // namespace
 
@@ -58,8 +56,8 @@ void Inspection::requests_were_done_once() {
             }
             if (ask.what == "cancel") continue;
             const auto its = text(*told->second, "request_id");
-            const bool of_this_ask = std::ranges::any_of(
-                ask.tries, [&](const Attempt& other) { return other.request_id == its; });
+            const bool of_this_ask =
+                std::ranges::any_of(ask.tries, [&](const Attempt& other) { return other.request_id == its; });
             if (!of_this_ask)
                 trace_.violated("{} was told of operation {}, which {} began", attempt.request_id, attempt.operation,
                                 its);
@@ -95,8 +93,8 @@ void Inspection::wanted_power_was_asked_for() {
                 const bool off_in_body = ask.body.find(R"("power":"off")") != std::string::npos;
                 const bool on_in_body = ask.body.find(R"("power":"on")") != std::string::npos;
                 const auto kind = text(operation, "kind");
-                asked_on |= kind == "vm.start" || kind == "vm.restart" || on_in_body ||
-                            (kind == "vm.create" && !off_in_body);
+                asked_on |=
+                    kind == "vm.start" || kind == "vm.restart" || on_in_body || (kind == "vm.create" && !off_in_body);
                 asked_off |= kind == "vm.stop" || off_in_body;
             }
         }

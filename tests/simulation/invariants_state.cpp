@@ -1,8 +1,7 @@
 // VMs, domains, files, memory and database.
-#include "simulation/invariants.hpp"
-
 #include "agent/operations/operation_service.hpp"
 #include "agent/vm/vm_document.hpp"
+#include "simulation/invariants.hpp"
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/json/object.hpp>
@@ -33,10 +32,12 @@ bool left_something(const json::object& operation) {
 void Inspection::creates_and_deletes_are_whole() {
     std::map<std::string, const json::object*> created;
     std::set<std::string> deleted;
+    std::set<std::string> half_deleted;  // their domains may be gone
     for (const auto& [id, operation] : by_id_) {
         const auto target = text(operation->at("target").as_object(), "id");
         if (text(*operation, "kind") == "vm.create") created[target] = operation;
-        if (text(*operation, "kind") == "vm.delete" && text(*operation, "state") == "succeeded") deleted.insert(target);
+        if (text(*operation, "kind") == "vm.delete")
+            (text(*operation, "state") == "succeeded" ? deleted : half_deleted).insert(target);
     }
     const auto& index = s_.machine.app().vms();
     for (const auto& [id, operation] : created) {
@@ -53,7 +54,8 @@ void Inspection::creates_and_deletes_are_whole() {
                 if (!s_.machine.files.exists(path)) trace_.violated("VM {} is ready and has no {}", id, path);
             for (const auto& [name, path] : vm->plan.disks)
                 if (!s_.machine.files.exists(path)) trace_.violated("VM {} is ready and has no {}", id, path);
-            if (s_.machine.hypervisor.find(id) == nullptr && !s_.surroundings.undefined_by_others(id))
+            if (s_.machine.hypervisor.find(id) == nullptr && !s_.surroundings.undefined_by_others(id) &&
+                !half_deleted.contains(id))
                 trace_.violated("VM {} is ready and has no domain", id);
         }
     }

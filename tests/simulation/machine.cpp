@@ -74,9 +74,8 @@ void Machine::boot() {
     files.power_on();
     processes_off_ = false;
     hypervisor.reconnect();
-    auto opened = storage::open_sqlite_store(
-        std::string{state_dir} + "/state.db", log,
-        {.clock = &clock, .files = &disk, .exclusive = true, .inline_jobs = true});
+    auto opened = storage::open_sqlite_store(std::string{state_dir} + "/state.db", log,
+                                             {.clock = &clock, .files = &disk, .exclusive = true, .inline_jobs = true});
     if (!opened) {
         trace("the database can't be opened: {}", opened.error().detail);
         files.crash(dice);

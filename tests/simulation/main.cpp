@@ -21,8 +21,7 @@ std::uint64_t current_seed = 0;
 // An assertion that fails ends the process: say where it was.
 void on_abort(int /*signal*/) {
     std::fflush(stdout);
-    fmt::print(stderr, "seed {} ended the process\nreplay: simulation --seed {} --trace\n", current_seed,
-               current_seed);
+    fmt::print(stderr, "seed {} ended the process\nreplay: simulation --seed {} --trace\n", current_seed, current_seed);
     std::_Exit(1);
 }
 
@@ -57,7 +56,8 @@ bool read_options(int argc, char** argv, Options& options) {
 
 void print_end(const Trace& trace) {
     const auto& lines = trace.lines();
-    for (auto i = lines.size() > shown_lines ? lines.size() - shown_lines : 0; i < lines.size(); ++i) fmt::print("{}\n", lines[i]);
+    for (auto i = lines.size() > shown_lines ? lines.size() - shown_lines : 0; i < lines.size(); ++i)
+        fmt::print("{}\n", lines[i]);
 }
 
 int replay(std::uint64_t seed, bool whole) {

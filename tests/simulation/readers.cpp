@@ -74,8 +74,7 @@ void Reader::list() {
     }
     const auto what = lists[listed_];
     m_.trace("reader {} lists {}", number_, what);
-    ask(fmt::format("/v1/{}?limit=1000", what),
-        [this, what](const net::Response& response) { took(response, what); });
+    ask(fmt::format("/v1/{}?limit=1000", what), [this, what](const net::Response& response) { took(response, what); });
 }
 
 void Reader::took(const net::Response& response, std::string_view what) {

@@ -45,9 +45,9 @@ private:
     std::size_t number_;
     Wire::Ptr call_;  // null: it is at nothing
     bool following_ = false;
-    unsigned listed_ = 0;               // of the lists
+    unsigned listed_ = 0;                // of the lists
     std::optional<std::uint64_t> seen_;  // where it goes on; none: it has to list
-    std::uint64_t from_ = 0;            // the oldest event of the lists
+    std::uint64_t from_ = 0;             // the oldest event of the lists
     std::map<std::string, boost::json::value> vms_;
     std::map<std::string, std::string> operations_;  // id -> state
     std::map<std::string, std::string> images_;      // name -> state

@@ -202,3 +202,53 @@ TEST_CASE("a database that takes no more keeps no event from its readers") {
     CHECK(watcher->types_of("/v1/vms/" + id) == Types{"vm.power"});
     world.store.fail_always({});
 }
+
+TEST_CASE("who was told what was never written has to list again after a crash") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    const auto watcher = world.watch();
+    world.store.fail_always(base::Error{base::Errc::io_error, "no luck"});
+    world.hypervisor->guest_crashes(id);
+    world.settle();
+    REQUIRE(watcher->types_of("/v1/vms/" + id) == Types{"vm.power"});
+    const auto told = watcher->events.back().id;
+    world.crash();
+    world.store.fail_always({});
+    // As it was before: there is nothing to tell.
+    world.before_boot = [&](fakes::FakeHypervisor& hypervisor) {
+        hypervisor.set_power(id, virt::Power::running, "booted");
+    };
+    world.boot();
+    world.pass(2s);
+    CHECK(world.watch(told)->status == 410);
+}
+
+TEST_CASE("VMs that were listed before their domains were read are told of when they are") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    world.hypervisor->put(their_domain());
+    world.pass(30s);
+    world.shut_down();
+    world.before_boot = [](fakes::FakeHypervisor& hypervisor) { hypervisor.hang("domains"); };
+    world.boot();
+    const auto list = world.get("/v1/vms");
+    REQUIRE(list.at("/items").as_array().size() == 1);
+    REQUIRE(list.text("/items/0/status/power") == "unknown");
+    const auto watcher = world.watch(event_id(list));
+    CHECK(watcher->status == 200);
+    const auto again = event_id(world.get("/v1/vms"));
+    world.hypervisor->release("domains");
+    world.pass(20s);
+    CHECK(watcher->types_of("/v1/vms/" + id) == Types{"vm.updated"});
+    CHECK(watcher->types_of(std::string{"/v1/vms/"} + their_id).size() == 1);
+
+    // A later run knows nothing of what such a list showed.
+    world.before_boot = {};
+    world.crash();
+    world.boot();
+    CHECK(world.watch(again)->status == 410);
+}

@@ -43,3 +43,15 @@ TEST_CASE("a reading that arrives late doesn't put an old power state back") {
     world.pass(3s);
     CHECK(world.get("/v1/vms/web").text("/status/power") == "off");
 }
+
+TEST_CASE("a stop waits for no domain that is just being read, and leaves no reading behind") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    world.hypervisor->answer_late("domain", 60s);
+    world.hypervisor->emit({virt::Event::Kind::domain, id, "defined"});
+    world.settle();
+    world.shut_down();
+    CHECK(world.app == nullptr);
+}

@@ -237,3 +237,35 @@ TEST_CASE("power loss while a lost database is made anew: it is made anew again,
         if (made) break;
     }
 }
+
+TEST_CASE("what a killed agent had written and not synced is synced before it is told") {
+    fakes::VirtualClock clock;
+    fakes::CrashDisk disk{clock};
+    base::Log log;
+    const storage::StoreOptions options{.clock = &clock, .files = &disk, .exclusive = true, .inline_jobs = true};
+    fakes::TestLoop loop;
+    const auto count = [&](storage::StateStore& store) {
+        const auto state = loop.await(store.load());
+        REQUIRE(state);
+        return state->vms.size();
+    };
+    for (std::uint64_t seed = 1; seed < 20; ++seed) {
+        auto store = storage::open_sqlite_store(path, log, options);
+        REQUIRE(store);
+        disk.fail_syncs(SQLITE_IOERR_FSYNC);
+        const auto id = std::to_string(seed);
+        storage::Changes changes;
+        changes.emplace_back(storage::VmRow{id, id, "document"});
+        CHECK_FALSE(loop.await((*store)->commit(std::move(changes))));
+        disk.fail_syncs(0);
+        disk.kill();
+        store = storage::open_sqlite_store(path, log, options);
+        REQUIRE(store);
+        const auto told = count(**store);
+        fakes::SeededRandom random{seed};
+        disk.crash(random);
+        store = storage::open_sqlite_store(path, log, options);
+        REQUIRE(store);
+        CHECK(count(**store) == told);
+    }
+}
