@@ -86,13 +86,14 @@ TEST_CASE("a leftover domain that couldn't be taken away is listed, and a purge 
     const auto id = world.create_vm();
     const auto domain = *world.hypervisor->find(id);
     CHECK(world.call(net::Method::del, "/v1/vms/web?wait=60").status == 200);
-    world.hypervisor->fail("undefine", {base::Errc::hypervisor_error, "no luck"}, 1);
+    world.hypervisor->fail("undefine", {base::Errc::hypervisor_error, "no luck"}, fakes::FakeHypervisor::always);
     world.hypervisor->put(domain);
     world.settle();
     const auto orphans = world.get("/v1/orphans");
     REQUIRE(orphans.at("/items").as_array().size() == 1);
     CHECK(orphans.text("/items/0/kind") == "domain");
     CHECK(orphans.text("/items/0/id") == id);
+    world.hypervisor->heal("undefine");
     CHECK(world.post("/v1/orphans/purge?wait=60").status == 200);
     CHECK(world.hypervisor->all().empty());
     CHECK(world.get("/v1/orphans").at("/items").as_array().empty());
