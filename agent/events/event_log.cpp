@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <utility>
 
 namespace ghost::agent {
@@ -114,7 +115,12 @@ asio::awaitable<void> EventLog::write(std::deque<Waiting> batch) {
                                   "\"subject\":\"{3}\",\"data\":{4}}}\n\n",
                                   id, event.type, base::rfc3339_ms(event.time), event.subject, event.data))});
     }
-    const auto written = co_await base::shielded(store_.commit(to_changes(events, batch)));
+    // What couldn't be written is written before anything newer: an event that is there has all before it there, too.
+    auto changes = std::exchange(unsaved_, {});
+    std::ranges::move(to_changes(events, batch), std::back_inserter(changes));
+    const auto written = co_await base::shielded(store_.commit(changes));
+    if (!written) unsaved_ = std::move(changes);
+    if (unsaved_.size() > max_kept) unsaved_.erase(unsaved_.begin(), unsaved_.end() - max_kept);
     if (!written && !failing_)
         log_.error("events can't be written; they go to their readers all the same",
                    {{"error", written.error().detail}});

@@ -114,6 +114,7 @@ private:
     std::deque<Waiting> waiting_;
     std::map<std::string, std::string> subjects_;
     storage::Changes unwritten_;  // subjects to forget
+    storage::Changes unsaved_;    // what the database didn't take
     std::size_t since_prune_ = 0;
     base::Notifier published_;
     base::Notifier more_;

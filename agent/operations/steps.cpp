@@ -44,6 +44,7 @@ asio::awaitable<boost::json::array> undo_all(OperationControl& control, base::Cl
         }
         const auto undone = co_await undo_one(clock, control, step);
         if (undone) continue;
+        if (control.stopping()) break;  // the next start goes on with it
         log.error("a step can't be undone",
                   {{"operation", control.operation().id}, {"step", step.name}, {"error", undone.error().detail}});
         left.emplace_back(step.name + ": " + undone.error().detail);

@@ -252,3 +252,27 @@ TEST_CASE("VMs that were listed before their domains were read are told of when 
     world.boot();
     CHECK(world.watch(again)->status == 410);
 }
+
+TEST_CASE("events that the database didn't take are written before newer ones") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    const auto watcher = world.watch();
+    world.store.fail_always(base::Error{base::Errc::io_error, "no luck"});
+    world.hypervisor->guest_crashes(id);
+    world.settle();
+    world.store.fail_always({});
+    world.hypervisor->put(their_domain());
+    world.settle();
+    REQUIRE(watcher->types_of("/v1/vms/" + id) == Types{"vm.power"});
+    const auto last = watcher->events.back().id;
+    world.crash();
+    world.before_boot = [&](fakes::FakeHypervisor& hypervisor) {
+        hypervisor.set_power(id, virt::Power::running, "booted");
+    };
+    world.boot();
+    const auto resumed = world.watch(last);
+    CHECK(resumed->status == 200);
+    CHECK(resumed->types_of("/v1/vms/" + id) == Types{"vm.power"});
+}
