@@ -56,7 +56,7 @@ public:
     // All or nothing: a temporary beside it, .NAME.new, fsync, rename, fsync of the directory. One write to a path at a
     // time. A temporary that a crash left is taken over by the next write to the path and removed by remove().
     [[nodiscard]] virtual Task<void> write(std::string path, std::string bytes, unsigned mode) = 0;
-    [[nodiscard]] virtual Task<void> remove(std::string path) = 0;  // durable; nothing there is fine
+    [[nodiscard]] virtual Task<void> remove(std::string path) = 0;                  // durable; nothing there is fine
     [[nodiscard]] virtual Task<void> rename(std::string from, std::string to) = 0;  // durable
     [[nodiscard]] virtual Task<void> make_directories(std::string path, unsigned mode) = 0;
     [[nodiscard]] virtual Task<std::vector<std::string>> list(std::string directory) = 0;  // names, sorted
