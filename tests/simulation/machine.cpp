@@ -58,6 +58,7 @@ Machine::Machine(Dice& d, Trace& t)
       random(d.next()),
       log(t.on() ? base::Level::info : base::Level::error, make_sinks(), base::Log::Writer::caller) {
     files.put_directory(state_dir);
+    name_host_boot();
     auto qemu = fakes::fake_qemu_img(files);
     processes.set_answer([this, qemu = std::move(qemu)](const std::vector<std::string>& argv) {
         if (processes_off_) return base::Result<base::Exit>{base::fail(base::Errc::io_error, "the machine is off")};
@@ -146,6 +147,11 @@ void Machine::lose_disk(Death how) {
     if (how == Death::kill) return disk.kill();
     disk.crash(dice);
     hypervisor.reboot_host();
+    name_host_boot();
+}
+
+void Machine::name_host_boot() {
+    files.put("/proc/sys/kernel/random/boot_id", fmt::format("boot-{}\n", ++host_boots_), 0444);
 }
 
 void Machine::crash_in_commit(unsigned n, Death how) {

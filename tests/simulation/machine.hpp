@@ -78,11 +78,13 @@ private:
     void watch();
     void bury();
     void lose_disk(Death how);
+    void name_host_boot();
     void drive(const char* what, const std::function<bool()>& done);
     [[nodiscard]] bool dead() const { return dying_ || disk.stopped(); }
 
     State state_ = State::down;
     std::uint64_t epoch_ = 0;
+    unsigned host_boots_ = 0;
     std::uint64_t handlers_ = 0;
     bool dying_ = false;
     bool processes_off_ = false;

@@ -89,6 +89,7 @@ TEST_CASE("a leftover domain that couldn't be taken away is listed, and a purge 
     world.hypervisor->fail("undefine", {base::Errc::hypervisor_error, "no luck"}, fakes::FakeHypervisor::always);
     world.hypervisor->put(domain);
     world.settle();
+    world.hypervisor->heal("undefine");
     const auto orphans = world.get("/v1/orphans");
     REQUIRE(orphans.at("/items").as_array().size() == 1);
     CHECK(orphans.text("/items/0/kind") == "domain");
