@@ -84,7 +84,7 @@ void Inspection::errors_are_explained() {
         const bool of_database = line.starts_with("an operation's end can't be journalled") ||
                                  line.starts_with("events can't be written") ||
                                  line.starts_with("a recognised VM can't be written down") ||
-            line.starts_with("the host's boot id can't be kept");
+                                 line.starts_with("the host's boot id can't be kept");
         const bool of_host_boot = line.starts_with("a VM that ran before the host's boot can't be started");
         if (of_host_boot) continue;  // its network or its room may be taken
         const bool of_undo =
