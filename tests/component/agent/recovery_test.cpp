@@ -1,3 +1,4 @@
+#include "component/agent/interrupted.hpp"
 #include "component/agent/world.hpp"
 
 #include <boost/json/serialize.hpp>
@@ -7,17 +8,6 @@ using namespace ghost;
 using namespace ghost::tests;
 using namespace std::chrono_literals;
 namespace json = boost::json;
-
-namespace {
-
-// What was begun before the agent was restarted.
-void check_interrupted(World& world, const Reply& begun) {
-    const auto op = world.get("/v1/operations/" + begun.text("/id") + "?wait=60");
-    CHECK(op.text("/state") == "failed");
-    CHECK(op.text("/error/code") == "interrupted");
-}
-
-}  // namespace
 
 TEST_CASE("VMs run on through a stop of the agent and are found again, labels, protection and all") {
     World world;
