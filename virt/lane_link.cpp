@@ -1,4 +1,4 @@
-#include "virt/backoff.hpp"
+#include "base/backoff.hpp"
 #include "virt/lane_core.hpp"
 
 #include <boost/asio/as_tuple.hpp>
@@ -56,7 +56,7 @@ asio::awaitable<Result<void>> LaneCore::probe() {
 asio::awaitable<void> LaneCore::run() {
     const bool throws = co_await asio::this_coro::throw_if_cancelled();
     co_await asio::this_coro::throw_if_cancelled(false);
-    Backoff backoff{options_.backoff_min, options_.backoff_max};
+    base::Backoff backoff{options_.backoff_min, options_.backoff_max};
     while (!closing_ && !co_await cancelled()) {
         const auto proved = co_await probe();
         if (closing_ || co_await cancelled()) break;

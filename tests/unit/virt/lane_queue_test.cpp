@@ -1,8 +1,5 @@
 #include "virt/lane_queue.hpp"
 
-#include "tests/fakes/seeded_random.hpp"
-#include "virt/backoff.hpp"
-
 #include <catch2/catch.hpp>
 
 using namespace ghost::virt;
@@ -125,16 +122,4 @@ TEST_CASE("a replaced lane gives way to a new one, keeps its key until it return
     CHECK(queue.left_behind() == 0);
     CHECK(queue.lanes() == 1);
     CHECK(begin(queue, upcoming) == 2);
-}
-
-TEST_CASE("backoff doubles up to its cap, each wait in the upper half of its step, and starts over after a reset") {
-    ghost::fakes::SeededRandom random;
-    Backoff backoff{1s, 30s};
-    for (const auto step : {1s, 2s, 4s, 8s, 16s, 30s, 30s}) {
-        const auto wait = backoff.next(random);
-        CHECK(wait >= step / 2.0);
-        CHECK(wait <= step);
-    }
-    backoff.reset();
-    CHECK(backoff.next(random) <= 1s);
 }

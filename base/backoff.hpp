@@ -8,23 +8,23 @@
 #include <algorithm>
 #include <chrono>
 
-namespace ghost::virt {
+namespace ghost::base {
 
 class Backoff {
 public:
-    Backoff(base::Duration min, base::Duration max) : min_(min), max_(max), step_(min) {}
+    Backoff(Duration min, Duration max) : min_(min), max_(max), step_(min) {}
 
-    [[nodiscard]] base::Duration next(base::Random& random) {
+    [[nodiscard]] Duration next(Random& random) {
         const auto step = step_;
         step_ = std::min(step_ * 2, max_);
-        return std::chrono::duration_cast<base::Duration>(step * (0.5 + 0.5 * random.uniform()));
+        return std::chrono::duration_cast<Duration>(step * (0.5 + 0.5 * random.uniform()));
     }
     void reset() { step_ = min_; }
 
 private:
-    base::Duration min_;
-    base::Duration max_;
-    base::Duration step_;
+    Duration min_;
+    Duration max_;
+    Duration step_;
 };
 
-}  // namespace ghost::virt
+}  // namespace ghost::base
