@@ -29,11 +29,10 @@ std::string vm_summary(std::string_view type, const json::object& vm) {
 
 std::string progress_of(const json::object& operation) {
     const auto state = text_at(operation, "state");
-    if (is_finished(operation)) {
-        const auto why = text_at(operation, "error", "detail");
-        return why.empty() ? state : fmt::format("{}: {}", state, why);
-    }
-    if (bool_at(operation, "stalled") != true) return progress_text(operation);
+    const auto why = text_at(operation, "error", "detail");
+    if (is_finished(operation)) return why.empty() ? state : fmt::format("{}: {}", state, why);
+    if (bool_at(operation, "stalled") != true)
+        return why.empty() ? progress_text(operation) : fmt::format("{}: {}", progress_text(operation), why);
     const auto phase = text_at(operation, "progress", "phase");
     return fmt::format("{} (stalled)", phase.empty() ? state : phase);
 }

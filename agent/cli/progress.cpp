@@ -49,6 +49,7 @@ std::vector<std::string> figures(const json::object& progress) {
 std::string phase_of(const json::object& operation) {
     if (bool_at(operation, "stalled") == true) return "waiting for the hypervisor";
     auto phase = text_at(operation, "progress", "phase");
+    if (phase == "retry") return "waiting to try again";
     return phase.empty() ? text_at(operation, "state") : phase;
 }
 
@@ -89,6 +90,8 @@ std::string progress_line(std::string_view subject, const json::object& operatio
         if (columns_of(line) + columns_of(part_of_line) > columns) break;  // half a figure misleads
         line += part_of_line;
     }
+    if (const auto why = text_at(operation, "error", "detail"); !why.empty())
+        line += fmt::format("  ({})", printable(why));
     return std::string{fitting(line, columns)};
 }
 

@@ -16,6 +16,12 @@
 namespace ghost::agent {
 namespace asio = boost::asio;
 
+namespace {
+
+using Waiting = asio::awaitable<base::Result<void>>;
+
+}  // namespace
+
 asio::awaitable<base::Result<void>> OperationService::Live::journal() {
     storage::Changes changes;
     changes.emplace_back(to_row(*operation_));
@@ -94,6 +100,20 @@ std::function<void()> OperationService::Live::stalled() {
 void OperationService::Live::let_others_pass() {
     lets_pass = true;
     owner.admit();
+}
+
+asio::awaitable<bool> OperationService::Live::wait_to_retry(base::Error why, base::Duration pause) {
+    operation_->error = std::move(why);
+    operation_->cancellable = true;
+    phase("retry");
+    let_others_pass();
+    const auto waited = co_await cancellable([](base::Clock& clock, base::Duration limit) -> Waiting {
+        (void)co_await clock.sleep_for(limit);
+        co_return base::Result<void>{};
+    }(owner.clock_, pause));
+    operation_->error.reset();
+    no_more_cancel();
+    co_return waited && !cancel_requested() && !stopping();
 }
 
 void OperationService::Live::no_more_cancel() {

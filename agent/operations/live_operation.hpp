@@ -24,6 +24,7 @@ public:
     void progress(std::uint64_t done, std::uint64_t total, std::string_view unit) override;
     [[nodiscard]] std::function<void()> stalled() override;
     void let_others_pass() override;
+    [[nodiscard]] boost::asio::awaitable<bool> wait_to_retry(base::Error why, base::Duration pause) override;
     [[nodiscard]] bool cancel_requested() const override { return operation_->cancel_requested; }
     [[nodiscard]] bool stopping() const override { return owner.stopping_; }
     [[nodiscard]] const Operation& operation() const override { return *operation_; }

@@ -55,8 +55,8 @@ struct Operation {
     bool cancellable = false;
     bool exclusive = true;  // false: passed beside another of its target (a forced stop); not shown
     Progress progress;
-    std::optional<base::Error> error;
-    std::string result_href;  // set when it succeeded and there is something to look at
+    std::optional<base::Error> error;  // why it failed; of one that waits to try again: why its last try did
+    std::string result_href;           // set when it succeeded and there is something to look at
     std::string request_id;
     std::string traceparent;  // of the request; empty on operations of versions that didn't keep it
     std::string requested_by;

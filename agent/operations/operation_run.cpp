@@ -88,6 +88,7 @@ asio::awaitable<void> OperationService::run(std::shared_ptr<Live> live, Work wor
         ended.finished_at = clock_.wall();
         if (outcome.result) {
             ended.state = OperationState::succeeded;
+            ended.error.reset();
         } else {
             ended.state = live->cancel_requested() && outcome.result.error().code == base::Errc::cancelled
                               ? OperationState::cancelled

@@ -43,6 +43,9 @@ public:
     virtual void progress(std::uint64_t done, std::uint64_t total, std::string_view unit) = 0;
     // From here to the next phase it waits for a guest: it doesn't count among those that run.
     virtual void let_others_pass() = 0;
+    // Waits before what failed with `why` is tried again: the error shows meanwhile, in phase "retry", others pass, and
+    // a cancel is taken. False: it was cancelled, or the agent stops.
+    [[nodiscard]] virtual boost::asio::awaitable<bool> wait_to_retry(base::Error why, base::Duration pause) = 0;
     // For virt::Hypervisor calls: marks the operation stalled until the next phase() or its end.
     [[nodiscard]] virtual std::function<void()> stalled() = 0;
     [[nodiscard]] virtual bool cancel_requested() const = 0;

@@ -1,6 +1,7 @@
 // Deleting a VM: a tombstone first (phase deleting), then steps that may run
 // again until all of it is gone.
 #include "agent/vm/vm_service.hpp"
+#include "base/backoff.hpp"
 
 #include <fmt/format.h>
 
@@ -11,6 +12,9 @@ namespace ghost::agent {
 namespace asio = boost::asio;
 namespace {
 
+constexpr std::chrono::seconds first_retry{2};
+constexpr std::chrono::seconds last_retry{60};
+constexpr std::string_view files_step = "disks";
 constexpr std::string_view was_ready = "was_ready";  // in an operation's plan: nothing was wrong with the VM before
 
 std::vector<std::string> would_remove(const Vm& vm) {
@@ -20,6 +24,12 @@ std::vector<std::string> would_remove(const Vm& vm) {
     would.push_back("delete " + vm.plan.root_disk);
     for (const auto& [name, path] : vm.plan.disks) would.push_back("delete " + path);
     return would;
+}
+
+base::Error cancelled_delete(const Vm& vm, const base::Result<void>& tried) {
+    base::Error error{base::Errc::cancelled, fmt::format("the delete of {} was cancelled", vm.name)};
+    if (!tried) error.detail += "; what held it up: " + tried.error().detail;
+    return error;
 }
 
 }  // namespace
@@ -53,34 +63,30 @@ VmService::Begun VmService::remove(base::Context context, std::string id, IfMatc
     co_return begun;
 }
 
+// Until all of it is gone: a delete that was accepted ends well, or by a cancel while it waits to try again.
 asio::awaitable<Outcome> VmService::run_remove(OperationControl& control, std::string id) {
     Outcome outcome;
     const auto* found = p_.index.find(id);
     if (found == nullptr) co_return outcome;  // gone already
     const auto vm = *found;
     p_.index.touch(id);
-    const auto step = [&](base::Result<void> done) {
-        if (!done && outcome.result) outcome.result = std::move(done);
-        return outcome.result.has_value() && !control.stopping();
-    };
-    (void)co_await control.begin_step("power_off");
-    auto off = co_await p_.hypervisor.power_off(id, control.stalled());
-    if (!off && off.error().code == base::Errc::not_found) off = {};
-    bool going_on = step(std::move(off));
-    if (going_on) {
-        (void)co_await control.begin_step("undefine");
-        going_on = step(co_await p_.hypervisor.undefine(id, control.stalled()));
+    base::Backoff backoff{first_retry, last_retry};
+    bool whole = control.step_before(files_step) == nullptr;  // its files are all there
+    bool go_on = !control.cancel_requested();
+    while (go_on) {
+        outcome.result = co_await remove_once(control, vm, whole);
+        if (outcome.result || control.stopping()) break;
+        const auto& why = outcome.result.error();
+        const auto pause = backoff.next(p_.random);
+        p_.log.warn("a VM can't be deleted yet; trying again",
+                    {{"vm", id}, {"operation", control.operation().id}, {"error", why.detail}});
+        go_on = co_await control.wait_to_retry(why, pause);
     }
-    const bool whole = !going_on;  // its files are all there
-    if (going_on) {
-        (void)co_await control.begin_step("disks");
-        going_on = step(co_await remove_files(vm));
-    }
-    if (control.stopping() && !going_on) {
+    if (!outcome.result && control.stopping()) {
         outcome.result = base::fail(interrupted());
         co_return outcome;
     }
-    if (outcome.result) {
+    if (go_on) {
         outcome.changes.emplace_back(storage::EraseVm{id});
         outcome.applied = [this, id] {
             p_.index.erase(id);
@@ -88,18 +94,32 @@ asio::awaitable<Outcome> VmService::run_remove(OperationControl& control, std::s
         };
         co_return outcome;
     }
+    outcome.result = base::fail(cancelled_delete(vm, outcome.result));
     const auto* const ready = control.operation().plan.if_contains(was_ready);
     const bool sound = whole && ready != nullptr && ready->is_bool() && ready->get_bool();
     co_await keep(outcome, id, sound ? Phase::ready : Phase::error);
     co_return outcome;
 }
 
-asio::awaitable<void> VmService::remove_leftover(Vm vm) {
-    auto done = co_await p_.hypervisor.power_off(vm.id);
+VmService::Done VmService::remove_once(OperationControl& control, Vm vm, bool& whole) {
+    (void)co_await control.begin_step("power_off");
+    auto done = co_await p_.hypervisor.power_off(vm.id, control.stalled());
     if (!done && done.error().code == base::Errc::not_found) done = {};
-    // The domain goes last: as long as it is there, the next look at the domains finds it again.
-    if (done) done = co_await remove_files(vm);
-    if (done) done = co_await p_.hypervisor.undefine(vm.id, {});
+    if (!done) co_return done;
+    if (control.stopping()) co_return base::fail(interrupted());
+    (void)co_await control.begin_step("undefine");
+    done = co_await p_.hypervisor.undefine(vm.id, control.stalled());
+    if (!done) co_return done;
+    if (control.stopping()) co_return base::fail(interrupted());
+    (void)co_await control.begin_step(std::string{files_step});
+    whole = false;
+    co_return co_await remove_files(vm);
+}
+
+asio::awaitable<void> VmService::remove_leftover(Vm vm) {
+    if (!leaving_.insert(vm.id).second) co_return;  // it is being taken away already
+    const auto done = co_await take_away(vm);
+    leaving_.erase(vm.id);
     if (done) {
         leftovers_.erase(vm.id);
         co_return;
@@ -107,6 +127,15 @@ asio::awaitable<void> VmService::remove_leftover(Vm vm) {
     // The next full reading finds it again.
     leftovers_.insert_or_assign(vm.id, vm);
     p_.log.error("a leftover domain can't be taken away", {{"vm", vm.id}, {"error", done.error().detail}});
+}
+
+// The domain goes last: as long as it is there, the next look at the domains finds it again.
+VmService::Done VmService::take_away(Vm vm) {
+    auto done = co_await p_.hypervisor.power_off(vm.id);
+    if (!done && done.error().code == base::Errc::not_found) done = {};
+    if (done) done = co_await remove_files(vm);
+    if (done) done = co_await p_.hypervisor.undefine(vm.id, {});
+    co_return done;
 }
 
 // In phase error what is left of it shows, and a delete can be asked for (again). A delete that took nothing but the

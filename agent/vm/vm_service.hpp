@@ -149,7 +149,10 @@ private:
 
     // delete
     boost::asio::awaitable<Outcome> run_remove(OperationControl& control, std::string id);
+    // `whole`: turned false once files of it are deleted.
+    Done remove_once(OperationControl& control, Vm vm, bool& whole);
     boost::asio::awaitable<void> keep(Outcome& outcome, std::string id, Phase phase);
+    Done take_away(Vm vm);
     Done remove_files(Vm vm);
     Done remove_console(Vm vm);
 
@@ -178,6 +181,7 @@ private:
     VmParts p_;
     VmPlacement placement_;
     std::map<std::string, Vm> leftovers_;
+    std::set<std::string> leaving_;         // leftovers that are just being taken away
     std::set<std::string> becoming_ready_;  // the ends of their creates are being written
 };
 

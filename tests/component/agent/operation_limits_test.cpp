@@ -40,23 +40,26 @@ struct Engine {
     // An operation that runs until let_go(); its id.
     std::string begin(const std::string& kind, bool exclusive = true,
                       const std::function<void(agent::OperationControl&)>& first = {}) {
+        return begin_work(kind, exclusive,
+                          [this, first](agent::OperationControl& control) -> asio::awaitable<agent::Outcome> {
+                              if (first) first(control);
+                              auto& gate = gates.try_emplace(control.operation().id, loop.get_executor()).first->second;
+                              agent::Outcome outcome;
+                              const auto wait = [](base::Notifier& until) -> asio::awaitable<base::Result<void>> {
+                                  co_await until.wait();
+                                  co_return base::Result<void>{};
+                              };
+                              outcome.result = co_await control.cancellable(wait(gate));
+                              co_return outcome;
+                          });
+    }
+    std::string begin_work(const std::string& kind, bool exclusive, agent::Work work) {
         agent::OperationRequest request;
         request.kind = kind;
         request.target = {"thing", "thing-" + std::to_string(++targets), "thing"};
         request.cancellable = true;
         request.exclusive = exclusive;
         std::string id;
-        auto work = [this, first](agent::OperationControl& control) -> asio::awaitable<agent::Outcome> {
-            if (first) first(control);
-            auto& gate = gates.try_emplace(control.operation().id, loop.get_executor()).first->second;
-            agent::Outcome outcome;
-            const auto wait = [](base::Notifier& until) -> asio::awaitable<base::Result<void>> {
-                co_await until.wait();
-                co_return base::Result<void>{};
-            };
-            outcome.result = co_await control.cancellable(wait(gate));
-            co_return outcome;
-        };
         asio::co_spawn(loop, operations.begin(std::move(request), std::move(work)),
                        [&id](const std::exception_ptr&, const base::Result<agent::OperationService::Ptr>& begun) {
                            id = (*begun)->id;
@@ -128,4 +131,32 @@ TEST_CASE("one that waits is cancelled at once") {
     engine.settle();
     CHECK(engine.state(second) == "cancelled");
     CHECK(engine.state(third) == "pending");
+}
+
+TEST_CASE("one that waits to try again shows why, gives its place to the next, and goes on when its pause is over") {
+    Engine engine;
+    int tries = 0;
+    const auto first =
+        engine.begin_work("slow", true, [&tries](agent::OperationControl& control) -> asio::awaitable<agent::Outcome> {
+            agent::Outcome outcome;
+            while (++tries < 3)
+                if (!co_await control.wait_to_retry({base::Errc::io_error, "no luck"}, 10s)) break;
+            co_return outcome;
+        });
+    const auto second = engine.begin("slow");
+    CHECK(engine.state(second) == "running");
+    const auto waits = engine.operations.find(first);
+    CHECK(waits->progress.phase == "retry");
+    REQUIRE(waits->error);
+    CHECK(waits->error->detail == "no luck");
+    CHECK(waits->cancellable);
+    engine.clock.advance(10s);
+    engine.settle();
+    CHECK(tries == 2);
+    engine.clock.advance(10s);
+    engine.settle();
+    CHECK(tries == 3);
+    CHECK(engine.state(first) == "succeeded");
+    CHECK_FALSE(engine.operations.find(first)->error);
+    CHECK(engine.state(second) == "running");
 }

@@ -35,27 +35,6 @@ TEST_CASE("VMs run on through a stop of the agent and are found again, labels, p
     CHECK(world.get("/v1/operations").at("/items").as_array().size() == 3);
 }
 
-TEST_CASE("a delete cut off by a crash is finished at the next start") {
-    const auto call = GENERATE(as<std::string>{}, "power_off", "undefine");
-    CAPTURE(call);
-    World world;
-    world.boot();
-    world.add_image();
-    const auto files_before = world.files.files();
-    world.create_vm();
-    world.hypervisor->hang(call);
-    const auto begun = world.call(net::Method::del, "/v1/vms/web");
-    REQUIRE(begun.status == 202);
-    world.crash();
-
-    world.boot();
-    const auto op = world.get("/v1/operations/" + begun.text("/id") + "?wait=60");
-    CHECK(op.text("/state") == "succeeded");
-    CHECK(world.files.files() == files_before);
-    CHECK(world.hypervisor->all().empty());
-    CHECK(world.get("/v1/vms/web").status == 404);
-}
-
 TEST_CASE("of two operations that a crash cut off only the one that had the VM gives it free") {
     World world;
     world.boot();

@@ -86,22 +86,6 @@ TEST_CASE("a request to shut down that never comes back costs the timeout, and a
     world.settle();
 }
 
-TEST_CASE("a delete takes the console's logs along, those that were put aside, too") {
-    World world;
-    world.boot();
-    world.add_image();
-    const auto files_before = world.files.files();
-    const auto id = world.create_vm();
-    const auto logs = world.config.state_dir + "/consoles/";
-    for (const auto* end : {".log", ".log.0", ".log.1"}) world.files.put(logs + id + end, "booting");
-    world.files.put(logs + "another.log", "not this VM's");
-    CHECK(world.call(net::Method::del, "/v1/vms/web?wait=9").status == 200);
-    CHECK_FALSE(world.files.exists(logs + id + ".log"));
-    CHECK_FALSE(world.files.exists(logs + id + ".log.0"));
-    CHECK_FALSE(world.files.exists(logs + id + ".log.1"));
-    CHECK(world.files.exists(logs + "another.log"));
-}
-
 TEST_CASE("each verb is refused in a state that doesn't allow it, with the state and what is allowed") {
     World world;
     world.boot();
@@ -321,45 +305,6 @@ TEST_CASE("with the hypervisor gone reads go on and changes are refused until it
     world.pass(10s);
     CHECK(world.get("/ready").status == 200);
     CHECK(world.post("/v1/vms/web/stop?wait=60").status == 200);
-}
-
-TEST_CASE("a VM shows that it is being deleted, and by which operation") {
-    World world;
-    world.boot();
-    world.add_image();
-    world.create_vm();
-    world.hypervisor->hang("undefine");
-    const auto begun = world.call(net::Method::del, "/v1/vms/web");
-    REQUIRE(begun.status == 202);
-    const auto vm = world.get("/v1/vms/web");
-    CHECK(vm.text("/status/phase") == "deleting");
-    CHECK(vm.at("/status/operation") != nullptr);
-    CHECK(world.post("/v1/vms/web/start").text("/code") == "operation_in_progress");
-    world.hypervisor->release("undefine");
-    world.pass(std::chrono::seconds{1});
-    CHECK(world.get("/v1/vms/web").status == 404);
-}
-
-TEST_CASE("a delete that fails before anything is gone leaves the VM as sound as it was") {
-    World world;
-    world.boot();
-    world.add_image();
-    world.create_vm();
-    const std::string step = GENERATE("power_off", "undefine");
-    const auto files = world.files.files().size();
-    world.hypervisor->fail(step, {base::Errc::hypervisor_unavailable, "libvirtd is gone"},
-                           fakes::FakeHypervisor::always);
-    const auto failed = world.call(net::Method::del, "/v1/vms/web?wait=60");
-    CHECK(failed.status == 503);
-    CHECK(world.get("/v1/vms/web").text("/status/phase") == "ready");
-    CHECK(world.files.files().size() == files);
-    world.crash();
-    world.boot();
-    CHECK(world.get("/v1/vms/web").text("/status/phase") == "ready");
-    if (step == "undefine") CHECK(world.post("/v1/vms/web/start?wait=60").status == 200);
-    world.hypervisor->heal(step);
-    CHECK(world.call(net::Method::del, "/v1/vms/web?wait=60").status == 200);
-    CHECK(world.get("/v1/vms/web").status == 404);
 }
 
 TEST_CASE("a VM that could never start here is refused even if it stays off") {

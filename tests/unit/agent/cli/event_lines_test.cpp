@@ -50,6 +50,9 @@ TEST_CASE("each kind of event has its words") {
     CHECK(summary("operation.updated", R"({"kind":"vm.start","target":{"name":"w"},"state":"succeeded",
                                            "error":null,"progress":{"percent":100}})") ==
           "operation vm.start of w: succeeded");
+    CHECK(summary("operation.updated", R"({"kind":"vm.delete","target":{"name":"w"},"state":"running",
+                                           "error":{"detail":"it is busy"},"progress":{"phase":"retry"}})") ==
+          "operation vm.delete of w: waiting to try again: it is busy");
     CHECK(summary("image.updated", R"({"name":"debian-12","state":"available"})") == "image debian-12 is available");
     CHECK(summary("agent.updated", R"({"name":"node-1","hypervisor":{"connected":true},"core":{"state":"online"}})") ==
           "agent node-1: hypervisor connected, Ghost Core online");

@@ -152,6 +152,11 @@ TEST_CASE("an operation's progress is told in words and as a bar") {
     unknown["progress"] = json::object{{"percent", 1e9}};
     CHECK_THAT(progress_line("VM web", unknown, std::chrono::seconds{5}, 80),
                Catch::Contains("[########################] 100%"));
+    unknown["stalled"] = false;
+    unknown["progress"] = json::object{{"phase", "retry"}, {"percent", nullptr}};
+    unknown["error"] = json::object{{"detail", "it is busy"}};
+    CHECK(progress_line("VM web", unknown, std::chrono::seconds{5}, 80) ==
+          "VM web: waiting to try again 5s  (it is busy)");
 }
 
 TEST_CASE("an operation that failed tells why") {

@@ -1,0 +1,181 @@
+// Deletes: a tombstone, tried again until nothing of the VM is left.
+#include "component/agent/world.hpp"
+
+#include <catch2/catch.hpp>
+
+using namespace ghost;
+using namespace ghost::tests;
+using namespace std::chrono_literals;
+
+namespace {
+
+void break_step(World& world, const std::string& step) {
+    const base::Error error{base::Errc::hypervisor_error, "no luck"};
+    if (step == "files")
+        world.files.fail_paths("-seed", error);
+    else
+        world.hypervisor->fail(step, error, fakes::FakeHypervisor::always);
+}
+
+void mend_step(World& world, const std::string& step) {
+    if (step == "files")
+        world.files.fail_paths("", {});
+    else
+        world.hypervisor->heal(step);
+}
+
+}  // namespace
+
+TEST_CASE("a delete takes the console's logs along, those that were put aside, too") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto files_before = world.files.files();
+    const auto id = world.create_vm();
+    const auto logs = world.config.state_dir + "/consoles/";
+    for (const auto* end : {".log", ".log.0", ".log.1"}) world.files.put(logs + id + end, "booting");
+    world.files.put(logs + "another.log", "not this VM's");
+    CHECK(world.call(net::Method::del, "/v1/vms/web?wait=9").status == 200);
+    CHECK_FALSE(world.files.exists(logs + id + ".log"));
+    CHECK_FALSE(world.files.exists(logs + id + ".log.0"));
+    CHECK_FALSE(world.files.exists(logs + id + ".log.1"));
+    CHECK(world.files.exists(logs + "another.log"));
+}
+
+TEST_CASE("a VM shows that it is being deleted, and by which operation") {
+    World world;
+    world.boot();
+    world.add_image();
+    world.create_vm();
+    world.hypervisor->hang("undefine");
+    const auto begun = world.call(net::Method::del, "/v1/vms/web");
+    REQUIRE(begun.status == 202);
+    const auto vm = world.get("/v1/vms/web");
+    CHECK(vm.text("/status/phase") == "deleting");
+    CHECK(vm.at("/status/operation") != nullptr);
+    CHECK(world.post("/v1/vms/web/start").text("/code") == "operation_in_progress");
+    world.hypervisor->release("undefine");
+    world.pass(std::chrono::seconds{1});
+    CHECK(world.get("/v1/vms/web").status == 404);
+}
+
+TEST_CASE("a delete cut off by a crash is finished at the next start") {
+    const auto call = GENERATE(as<std::string>{}, "power_off", "undefine");
+    CAPTURE(call);
+    World world;
+    world.boot();
+    world.add_image();
+    const auto files_before = world.files.files();
+    world.create_vm();
+    world.hypervisor->hang(call);
+    const auto begun = world.call(net::Method::del, "/v1/vms/web");
+    REQUIRE(begun.status == 202);
+    world.crash();
+
+    world.boot();
+    const auto op = world.get("/v1/operations/" + begun.text("/id") + "?wait=60");
+    CHECK(op.text("/state") == "succeeded");
+    CHECK(world.files.files() == files_before);
+    CHECK(world.hypervisor->all().empty());
+    CHECK(world.get("/v1/vms/web").status == 404);
+}
+
+TEST_CASE("a delete that fails is tried again until all is gone, and says meanwhile what holds it up") {
+    const std::string step = GENERATE("power_off", "undefine", "files");
+    CAPTURE(step);
+    World world;
+    world.boot();
+    world.add_image();
+    const auto files_before = world.files.files();
+    world.create_vm();
+    break_step(world, step);
+    const auto begun = world.call(net::Method::del, "/v1/vms/web?wait=30");
+    REQUIRE(begun.status == 202);
+    CHECK(begun.text("/state") == "running");
+    CHECK(begun.text("/progress/phase") == "retry");
+    CHECK(begun.text("/error/detail").find("no luck") != std::string::npos);
+    CHECK(begun.at("/cancellable").as_bool());
+    CHECK_FALSE(begun.at("/stalled").as_bool());
+    CHECK(world.get("/v1/vms/web").text("/status/phase") == "deleting");
+    world.pass(10min);
+    const auto operation = "/v1/operations/" + begun.text("/id");
+    CHECK(world.get(operation).text("/state") == "running");
+    // At most once a minute, and at least every minute.
+    const auto tries = world.hypervisor->count("power_off");
+    CHECK(tries >= 10);
+    CHECK(tries <= 30);
+    mend_step(world, step);
+    const auto done = world.get(operation + "?wait=61");
+    CHECK(done.text("/state") == "succeeded");
+    CHECK(done.at("/error").is_null());
+    CHECK(world.get("/v1/vms/web").status == 404);
+    CHECK(world.files.files() == files_before);
+    CHECK(world.hypervisor->all().empty());
+}
+
+TEST_CASE("a delete that waits to try again outlives a crash and a stop of the agent") {
+    const std::string step = GENERATE("undefine", "files");
+    const bool crash = GENERATE(true, false);
+    CAPTURE(step, crash);
+    World world;
+    world.boot();
+    world.add_image();
+    const auto files_before = world.files.files();
+    world.create_vm();
+    break_step(world, step);
+    const auto begun = world.call(net::Method::del, "/v1/vms/web?wait=5");
+    REQUIRE(begun.status == 202);
+    if (crash)
+        world.crash();
+    else
+        world.shut_down();
+    mend_step(world, step);
+    world.boot();
+    const auto done = world.get("/v1/operations/" + begun.text("/id") + "?wait=61");
+    CHECK(done.text("/state") == "succeeded");
+    CHECK(done.at("/error").is_null());
+    CHECK(world.files.files() == files_before);
+    CHECK(world.hypervisor->all().empty());
+}
+
+TEST_CASE("a delete that waits to try again can be cancelled, and leaves the VM as sound as it is") {
+    const std::string step = GENERATE("power_off", "undefine", "files");
+    CAPTURE(step);
+    World world;
+    world.boot();
+    world.add_image();
+    world.create_vm();
+    const auto files = world.files.files().size();
+    break_step(world, step);
+    const auto begun = world.call(net::Method::del, "/v1/vms/web?wait=5");
+    REQUIRE(begun.status == 202);
+    const auto ended = world.post("/v1/operations/" + begun.text("/id") + "/cancel?wait=9");
+    CHECK(ended.status == 200);
+    CHECK(ended.text("/state") == "cancelled");
+    CHECK(ended.text("/error/detail").find("no luck") != std::string::npos);
+    const std::string phase = step == "files" ? "error" : "ready";
+    CHECK(world.get("/v1/vms/web").text("/status/phase") == phase);
+    if (step != "files") CHECK(world.files.files().size() == files);
+    mend_step(world, step);
+    world.pass(2min);
+    CHECK(world.get("/v1/vms/web").text("/status/phase") == phase);
+    world.crash();
+    world.boot();
+    CHECK(world.get("/v1/vms/web").text("/status/phase") == phase);
+    if (step == "undefine") CHECK(world.post("/v1/vms/web/start?wait=60").status == 200);
+    CHECK(world.call(net::Method::del, "/v1/vms/web?wait=60").status == 200);
+    CHECK(world.get("/v1/vms/web").status == 404);
+}
+
+TEST_CASE("a delete can't be cancelled while it deletes") {
+    World world;
+    world.boot();
+    world.add_image();
+    world.create_vm();
+    world.hypervisor->hang("undefine");
+    const auto begun = world.call(net::Method::del, "/v1/vms/web");
+    CHECK_FALSE(world.get("/v1/operations/" + begun.text("/id")).at("/cancellable").as_bool());
+    CHECK(world.post("/v1/operations/" + begun.text("/id") + "/cancel").status == 409);
+    world.hypervisor->release("undefine");
+    CHECK(world.get("/v1/operations/" + begun.text("/id") + "?wait=9").text("/state") == "succeeded");
+}
