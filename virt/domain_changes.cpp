@@ -131,6 +131,14 @@ Result<void> save_domain(virConnectPtr connection, const std::string& uuid) {
     return on_domain(connection, uuid, "save the domain", [](virDomainPtr d) { return virDomainManagedSave(d, 0); });
 }
 
+Result<void> abort_domain_job(virConnectPtr connection, const std::string& uuid) {
+    return on_domain(connection, uuid, "end the domain's job", [](virDomainPtr d) {
+        const int done = virDomainAbortJob(d);
+        // Off, or no job: there is nothing to end.
+        return done < 0 && virGetLastErrorCode() == VIR_ERR_OPERATION_INVALID ? 0 : done;
+    });
+}
+
 Result<void> resize_domain(virConnectPtr connection, const std::string& uuid, unsigned vcpus,
                            std::uint64_t memory_mib) {
     const auto domain = find_domain(connection, uuid);

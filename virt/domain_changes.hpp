@@ -29,6 +29,7 @@ namespace ghost::virt {
 [[nodiscard]] base::Result<void> pause_domain(virConnectPtr connection, const std::string& uuid);
 [[nodiscard]] base::Result<void> resume_domain(virConnectPtr connection, const std::string& uuid);
 [[nodiscard]] base::Result<void> save_domain(virConnectPtr connection, const std::string& uuid);
+[[nodiscard]] base::Result<void> abort_domain_job(virConnectPtr connection, const std::string& uuid);
 [[nodiscard]] base::Result<void> resize_domain(virConnectPtr connection, const std::string& uuid, unsigned vcpus,
                                                std::uint64_t memory_mib);
 [[nodiscard]] base::Result<void> set_domain_autostart(virConnectPtr connection, const std::string& uuid, bool on);

@@ -126,6 +126,9 @@ public:
     [[nodiscard]] virtual Task<void> pause(std::string uuid, Stalled stalled) = 0;
     [[nodiscard]] virtual Task<void> resume(std::string uuid, Stalled stalled) = 0;
     [[nodiscard]] virtual Task<void> save(std::string uuid, Stalled stalled) = 0;  // managed save: `suspended`
+    // Ends the domain's long job (a save): the call that began it fails then. Passes every queue of the domain. No job
+    // is a success.
+    [[nodiscard]] virtual Task<void> abort_job(std::string uuid) = 0;
     // Edits the persistent definition; a running domain keeps what it has until it is stopped and started.
     [[nodiscard]] virtual Task<void> resize(std::string uuid, unsigned vcpus, std::uint64_t memory_mib,
                                             Stalled stalled) = 0;

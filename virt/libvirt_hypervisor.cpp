@@ -241,6 +241,11 @@ Hypervisor::Task<void> LibvirtHypervisor::save(std::string uuid, Stalled stalled
     return change(std::move(uuid), save_limit, save_domain, std::move(stalled));
 }
 
+Hypervisor::Task<void> LibvirtHypervisor::abort_job(std::string uuid) {
+    LanePool::Work<void> work = [uuid = std::move(uuid)](virConnectPtr c) { return abort_domain_job(c, uuid); };
+    return lanes_.change<void>(LaneClass::control, {}, power_limit, std::move(work), {});
+}
+
 Hypervisor::Task<void> LibvirtHypervisor::resize(std::string uuid, unsigned vcpus, std::uint64_t memory_mib,
                                                  Stalled stalled) {
     DomainWork work = [vcpus, memory_mib](virConnectPtr c, const std::string& id) {

@@ -61,6 +61,7 @@ public:
     [[nodiscard]] Task<void> pause(std::string uuid, Stalled stalled) override;
     [[nodiscard]] Task<void> resume(std::string uuid, Stalled stalled) override;
     [[nodiscard]] Task<void> save(std::string uuid, Stalled stalled) override;
+    [[nodiscard]] Task<void> abort_job(std::string uuid) override;
     [[nodiscard]] Task<void> resize(std::string uuid, unsigned vcpus, std::uint64_t memory_mib,
                                     Stalled stalled) override;
     [[nodiscard]] Task<void> set_autostart(std::string uuid, bool on, Stalled stalled) override;

@@ -18,6 +18,8 @@ namespace asio = boost::asio;
 
 namespace {
 
+constexpr std::chrono::seconds abort_pause{1};
+
 using Waiting = asio::awaitable<base::Result<void>>;
 
 }  // namespace
@@ -144,6 +146,30 @@ asio::awaitable<base::Result<void>> OperationService::Live::cancellable(asio::aw
     if (failed && owner.stopping_) co_return base::fail(interrupted());
     if (error) std::rethrow_exception(error);
     co_return std::move(result);
+}
+
+asio::awaitable<base::Result<void>> OperationService::Live::abortable(asio::awaitable<base::Result<void>> step,
+                                                                      Abort abort) {
+    if (cancel_requested()) co_return base::fail(base::Errc::cancelled, "cancelled on request");
+    const auto step_ended = std::make_shared<bool>(false);
+    stop_step.slot().assign([this, abort = std::move(abort), step_ended](asio::cancellation_type) {
+        if (cancel_requested()) owner.tasks_.spawn("abort " + operation_->id, keep_aborting(abort, step_ended));
+    });
+    auto result = co_await std::move(step);
+    *step_ended = true;
+    stop_step.slot().clear();
+    if (!result && cancel_requested()) co_return base::fail(base::Errc::cancelled, "cancelled on request");
+    if (!result && stopping()) co_return base::fail(interrupted());
+    co_return result;
+}
+
+// What it is to end may not have begun yet.
+asio::awaitable<void> OperationService::Live::keep_aborting(Abort abort, std::shared_ptr<bool> step_ended) {
+    const auto self = shared_from_this();
+    while (!*step_ended && !stopping()) {
+        co_await abort();
+        if (!co_await owner.clock_.sleep_for(abort_pause)) co_return;
+    }
 }
 
 }  // namespace ghost::agent

@@ -31,6 +31,8 @@ public:
     void no_more_cancel() override;
     [[nodiscard]] boost::asio::awaitable<base::Result<void>> cancellable(
         boost::asio::awaitable<base::Result<void>> step) override;
+    [[nodiscard]] boost::asio::awaitable<base::Result<void>> abortable(boost::asio::awaitable<base::Result<void>> step,
+                                                                       Abort abort) override;
 
     void cancel();
     // "vm.create.define.after": the last step is behind us.
@@ -47,6 +49,7 @@ public:
 
 private:
     [[nodiscard]] boost::asio::awaitable<base::Result<void>> journal();
+    [[nodiscard]] boost::asio::awaitable<void> keep_aborting(Abort abort, std::shared_ptr<bool> step_ended);
 
     std::pair<base::Instant, std::uint64_t> rate_from_{};
 };

@@ -30,6 +30,8 @@ namespace ghost::agent {
 // What a running operation says of itself and asks. Lives as long as its work runs.
 class OperationControl {
 public:
+    using Abort = std::function<boost::asio::awaitable<void>()>;
+
     virtual ~OperationControl() = default;
     // Journals that the step before is done and this one begins; also the phase that is shown. Awaited before the
     // step's first side effect. Errors: those of the store; the step is not begun then.
@@ -54,6 +56,10 @@ public:
     // Runs `step` so that a cancel of the operation ends it, and only it, with Errc::cancelled.
     [[nodiscard]] virtual boost::asio::awaitable<base::Result<void>> cancellable(
         boost::asio::awaitable<base::Result<void>> step) = 0;
+    // Runs `step` to its end, whatever that is; a cancel of the operation meanwhile calls `abort`, again and again,
+    // which is to make it fail. Errc::cancelled if it did.
+    [[nodiscard]] virtual boost::asio::awaitable<base::Result<void>> abortable(
+        boost::asio::awaitable<base::Result<void>> step, Abort abort) = 0;
     // From here on a cancel is refused: what follows can't be taken back.
     virtual void no_more_cancel() = 0;
     [[nodiscard]] virtual const Operation& operation() const = 0;

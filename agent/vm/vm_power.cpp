@@ -29,7 +29,26 @@ void want_again(Vm& vm, bool asked, bool before) {
     if (vm.spec.power_on == asked) want_power(vm, before);
 }
 
+constexpr std::string_view force_key = "force";
+constexpr std::string_view timeout_key = "timeout_s";
+
 }  // namespace
+
+boost::json::object to_plan(const StopOptions& options) {
+    return {{force_key, options.force}, {timeout_key, options.timeout.count()}};
+}
+
+StopOptions stop_options_left(const Operation& operation, base::Wall now) {
+    StopOptions options;
+    if (const auto* const force = operation.plan.if_contains(force_key); force != nullptr && force->is_bool())
+        options.force = force->get_bool();
+    if (const auto* const timeout = operation.plan.if_contains(timeout_key); timeout != nullptr && timeout->is_int64())
+        options.timeout = std::chrono::seconds{timeout->get_int64()};
+    const auto gone = std::chrono::duration_cast<std::chrono::seconds>(now - operation.started_at.value_or(now));
+    // A wall clock may have been set meanwhile.
+    options.timeout = std::clamp(options.timeout - gone, std::chrono::seconds{}, options.timeout);
+    return options;
+}
 
 base::Result<void> VmService::fits_to_start(const Vm& vm) const {
     return p_.capacity.fits({vm.spec.vcpus, vm.spec.memory_mib, 0}, vm.id);
@@ -63,6 +82,7 @@ VmService::Begun VmService::stop(base::Context context, std::string id, StopOpti
     verb.would = {options.force ? fmt::format("power {} off", (*vm)->name)
                                 : fmt::format("ask {} to shut down, and power it off after {} s", (*vm)->name,
                                               options.timeout.count())};
+    verb.plan = to_plan(options);
     verb.edit = [](Vm& v) { want_power(v, false); };
     verb.rollback = [was = (*vm)->spec.power_on](Vm& v) { want_again(v, false, was); };
     co_return co_await begin(std::move(context), **vm, std::move(verb),
@@ -76,7 +96,7 @@ VmService::Begun VmService::restart(base::Context context, std::string id, StopO
     if (!vm) co_return base::fail(vm.error());
     if (!is_running(**vm) && !p_.operations.busy((*vm)->id)) co_return base::fail(power_conflict(**vm, "restart"));
     if (const auto fits = fits_to_start(**vm); !fits) co_return base::fail(fits.error());
-    Verb verb{.kind = "vm.restart"};
+    Verb verb{.kind = "vm.restart", .plan = to_plan(options)};
     verb.would = {fmt::format("stop {}", (*vm)->name), fmt::format("start {}", (*vm)->name)};
     verb.needs = p_.capacity.needs({(*vm)->spec.vcpus, (*vm)->spec.memory_mib, 0}, (*vm)->id);
     verb.edit = [](Vm& v) { want_power(v, true); };
@@ -90,12 +110,23 @@ VmService::Begun VmService::restart(base::Context context, std::string id, StopO
                              });
 }
 
-// Of a restart that a crash cut off: the VM's power was taken, or was just being taken. Left alone, a VM that was
-// running would be off, which nobody asked for.
-bool VmService::restart_is_halfway(const OperationControl& control, const Vm& vm) {
-    const bool asked = control.step_before("shutdown") != nullptr;
-    const bool taken = control.step_before("power_off") != nullptr || control.step_before("prepare") != nullptr;
-    return taken || (asked && is_off(vm));
+// Of a restart that a crash cut off: the VM's power was taken, or was just being taken, or its guest was asked to shut
+// down. Left alone, a VM that was running would be off sooner or later, which nobody asked for.
+bool VmService::restart_is_halfway(const OperationControl& control) {
+    return control.step_before("shutdown") != nullptr || control.step_before("power_off") != nullptr ||
+           control.step_before("prepare") != nullptr;
+}
+
+// Nothing: it isn't one to be gone on with.
+asio::awaitable<std::optional<base::Result<void>>> VmService::go_on_with_power(OperationControl& control,
+                                                                               std::string id) {
+    const auto& operation = control.operation();
+    if (operation.kind == "vm.restart" && restart_is_halfway(control)) co_return co_await finish_restart(control, id);
+    if (operation.kind == "vm.stop")
+        co_return co_await control.cancellable(power_off(control, id, stop_options_left(operation, p_.clock.wall())));
+    if (operation.kind == "vm.suspend" && control.step_before("suspend") != nullptr)
+        co_return co_await save(control, id);
+    co_return std::nullopt;
 }
 
 VmService::Done VmService::finish_restart(OperationControl& control, std::string id) {
@@ -104,7 +135,9 @@ VmService::Done VmService::finish_restart(OperationControl& control, std::string
     if (vm == nullptr) co_return base::fail(base::Errc::not_found, "the VM is gone");
     if (is_running(*vm)) {
         if (was_off) co_return base::Result<void>{};  // and was started since
-        if (auto off = co_await power_off(control, id, {.force = true}); !off) co_return off;
+        auto options = stop_options_left(control.operation(), p_.clock.wall());
+        options.force = options.force || control.step_before("power_off") != nullptr;
+        if (auto off = co_await power_off(control, id, options); !off) co_return off;
         if (control.stopping()) co_return base::fail(interrupted());
         vm = p_.index.find(id);
         if (vm == nullptr) co_return base::fail(base::Errc::not_found, "the VM is gone");
@@ -258,12 +291,19 @@ VmService::Begun VmService::suspend(base::Context context, std::string id, IfMat
     if (!is_running(**vm) && !p_.operations.busy((*vm)->id)) co_return base::fail(power_conflict(**vm, "suspend"));
     co_return co_await begin(std::move(context), **vm,
                              {.kind = "vm.suspend",
+                              .cancellable = true,
                               .reached = has_power<Power::suspended>,
                               .would = {fmt::format("save the memory of {} to disk", (*vm)->name)}},
-                             [this, vm_id = (*vm)->id](OperationControl& control) -> Done {
-                                 (void)co_await control.begin_step("suspend");
-                                 co_return co_await p_.hypervisor.save(vm_id, control.stalled());
-                             });
+                             [this, vm_id = (*vm)->id](OperationControl& control) { return save(control, vm_id); });
+}
+
+VmService::Done VmService::save(OperationControl& control, std::string id) {
+    (void)co_await control.begin_step("suspend");
+    co_return co_await control.abortable(
+        p_.hypervisor.save(id, control.stalled()), [this, id]() -> asio::awaitable<void> {
+            if (const auto done = co_await p_.hypervisor.abort_job(id); !done)
+                p_.log.warn("a save can't be ended", {{"vm", id}, {"error", done.error().detail}});
+        });
 }
 
 }  // namespace ghost::agent

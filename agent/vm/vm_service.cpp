@@ -110,7 +110,8 @@ asio::awaitable<Outcome> VmService::go_on(OperationControl& control, std::string
     if (kind == "vm.update") outcome.result = co_await apply_spec(control, id);
     vm = p_.index.find(id);
     if (vm == nullptr) co_return outcome;
-    if (kind == "vm.restart" && restart_is_halfway(control, *vm)) outcome.result = co_await finish_restart(control, id);
+    if (is_running(*vm) || kind == "vm.restart")
+        if (auto gone_on = co_await go_on_with_power(control, id); gone_on) outcome.result = *gone_on;
     // A domain that starts is paused at first; what was seen of it then may be the last so far.
     if (!control.stopping()) co_await p_.observer.refresh(id);
     vm = p_.index.find(id);
@@ -217,6 +218,7 @@ VmService::Begun VmService::begin(base::Context context, const Vm& vm, Verb verb
     request.exclusive = verb.exclusive;
     request.cancellable = verb.cancellable;
     request.result_href = "/v1/vms/" + id;
+    request.plan = std::move(verb.plan);
     if (request.context.dry_run) {
         request.would = std::move(verb.would);
         request.needs = std::move(verb.needs);

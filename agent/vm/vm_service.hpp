@@ -25,6 +25,9 @@ struct StopOptions {
     bool force = false;
     std::chrono::seconds timeout{30};  // for the guest; then its power is cut
 };
+// In an operation's plan, and back, for one that is gone on with: of its timeout what is left at `now`.
+[[nodiscard]] boost::json::object to_plan(const StopOptions& options);
+[[nodiscard]] StopOptions stop_options_left(const Operation& operation, base::Wall now);
 
 // What a VmService works with; all of it outlives the service.
 struct VmParts {
@@ -72,9 +75,9 @@ public:
     // Where the disks of VMs created from now on go.
     void use_disk_directory(std::string path) { placement_.disks = std::move(path); }
     // Goes on with an operation that a stop or a crash interrupted: a create from where it was, a delete to its end, a
-    // change of the spec is applied, a restart that has taken the power gives it back. What the VM turns out to be
-    // already (off, running, paused, suspended) has succeeded. All else ends as interrupted, with the VM as it is
-    // observed and its wanted power as before.
+    // stop in what is left of its time, a suspend that was saving; a change of the spec is applied, a restart that has
+    // asked for or taken the power gives it back. What the VM turns out to be already (off, running, paused, suspended)
+    // has succeeded. All else ends as interrupted, with the VM as it is observed and its wanted power as before.
     void recover(const Operation& operation);
 
     [[nodiscard]] Begun create(base::Context context, CreateVm request);
@@ -115,6 +118,7 @@ private:
         bool claim = false;  // counts as running while the operation runs
         // What it is to come to: judged by this when the hypervisor went away before it answered; empty: by its error.
         std::function<bool(const Vm&)> reached = {};
+        boost::json::object plan = {};  // what going on with it after a crash needs
         std::vector<std::string> would = {};
         boost::json::object needs = {};
     };
@@ -161,10 +165,13 @@ private:
     boost::asio::awaitable<base::Result<Vm>> plan_adoption(OperationControl& control, std::string id);
 
     // power
-    [[nodiscard]] static bool restart_is_halfway(const OperationControl& control, const Vm& vm);
+    boost::asio::awaitable<std::optional<base::Result<void>>> go_on_with_power(OperationControl& control,
+                                                                               std::string id);
+    [[nodiscard]] static bool restart_is_halfway(const OperationControl& control);
     Done finish_restart(OperationControl& control, std::string id);
     Done power_on(OperationControl& control, std::string id);
     Done power_off(OperationControl& control, std::string id, StopOptions options);
+    Done save(OperationControl& control, std::string id);
     boost::asio::awaitable<base::Result<bool>> ask_to_shut_down(OperationControl& control, std::string id,
                                                                 base::Duration limit);
     Done apply_growth(std::string id);

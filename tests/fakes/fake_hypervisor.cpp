@@ -276,7 +276,8 @@ boost::asio::awaitable<void> FakeHypervisor::leave_read(std::string_view call) {
     if (late != late_.end() && late->second > base::Duration::zero()) co_await clock_.sleep_for(late->second);
 }
 
-FakeHypervisor::Task<void> FakeHypervisor::change(std::string call, Stalled stalled, Effect effect, Late late) {
+FakeHypervisor::Task<void> FakeHypervisor::change(std::string call, Stalled stalled, Effect effect, Late late,
+                                                  std::string uuid) {
     if (const auto entered = co_await enter(call); !entered) co_return base::fail(entered.error());
     const auto connection = connection_;
     const auto takes = latency ? latency(call) : Latency{};
@@ -291,7 +292,7 @@ FakeHypervisor::Task<void> FakeHypervisor::change(std::string call, Stalled stal
     }
     if (hanging_.contains(call)) {
         co_await boost::asio::this_coro::throw_if_cancelled(false);
-        const auto waiting = std::make_shared<Waiting>(call, context_);
+        const auto waiting = std::make_shared<Waiting>(call, std::move(uuid), context_);
         waiting_.push_back(waiting);
         if (stalled) stalled();
         if (!waiting->released) co_await waiting->gate.async_wait(as_values);
@@ -315,11 +316,11 @@ FakeHypervisor::Task<void> FakeHypervisor::change(std::string call, Stalled stal
 
 FakeHypervisor::Task<void> FakeHypervisor::change_domain(std::string call, std::string uuid, Stalled stalled,
                                                          DomainEffect effect) {
-    Effect whole = [this, uuid = std::move(uuid), effect = std::move(effect)]() -> Result<void> {
+    Effect whole = [this, uuid, effect = std::move(effect)]() -> Result<void> {
         const auto it = domains_.find(uuid);
         return it == domains_.end() ? no_domain(uuid) : effect(it->second);
     };
-    return change(std::move(call), std::move(stalled), std::move(whole));
+    return change(std::move(call), std::move(stalled), std::move(whole), Late::comes, std::move(uuid));
 }
 
 void FakeHypervisor::stop(DomainInfo& domain, Power power, std::string reason) {

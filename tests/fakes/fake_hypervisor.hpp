@@ -134,6 +134,7 @@ public:
     [[nodiscard]] Task<void> pause(std::string uuid, Stalled stalled) override;
     [[nodiscard]] Task<void> resume(std::string uuid, Stalled stalled) override;
     [[nodiscard]] Task<void> save(std::string uuid, Stalled stalled) override;
+    [[nodiscard]] Task<void> abort_job(std::string uuid) override;
     [[nodiscard]] Task<void> resize(std::string uuid, unsigned vcpus, std::uint64_t memory_mib,
                                     Stalled stalled) override;
     [[nodiscard]] Task<void> set_autostart(std::string uuid, bool on, Stalled stalled) override;
@@ -154,9 +155,10 @@ private:
     };
     // A hung change: its coroutine waits on `gate`.
     struct Waiting {
-        Waiting(std::string c, boost::asio::io_context& context)
-            : call(std::move(c)), gate(context, base::Instant::max()) {}
+        Waiting(std::string c, std::string domain, boost::asio::io_context& context)
+            : call(std::move(c)), uuid(std::move(domain)), gate(context, base::Instant::max()) {}
         std::string call;
+        std::string uuid;  // empty: not a domain's
         boost::asio::steady_timer gate;
         bool released = false;
         bool cut = false;  // its connection is gone
@@ -168,7 +170,8 @@ private:
     [[nodiscard]] boost::asio::awaitable<void> leave_read(std::string_view call);
     // What becomes of a hung change's effect when its waiter is gone: it comes at the release, or never.
     enum class Late : std::uint8_t { comes, lost };
-    [[nodiscard]] Task<void> change(std::string call, Stalled stalled, Effect effect, Late late = Late::comes);
+    [[nodiscard]] Task<void> change(std::string call, Stalled stalled, Effect effect, Late late = Late::comes,
+                                    std::string uuid = {});
     [[nodiscard]] Task<void> change_domain(std::string call, std::string uuid, Stalled stalled, DomainEffect effect);
     [[nodiscard]] base::Result<void> take_fault(const std::string& call, When when);
     [[nodiscard]] base::Result<void> add(const virt::DomainSpec& spec);
@@ -194,6 +197,7 @@ private:
     std::map<std::string, Shutdown> shutdown_;
     std::map<std::string, std::pair<std::vector<std::string>, std::vector<std::string>>> addresses_;
     std::map<std::string, virt::DomainUsage> usage_;
+    std::map<std::string, std::size_t> aborts_;  // of a domain's jobs
     std::map<std::string, virt::NetworkInfo> networks_;
     std::map<std::string, virt::PoolInfo> pools_;
     std::map<std::string, Fault, std::less<>> faults_;

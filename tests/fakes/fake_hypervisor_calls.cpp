@@ -184,13 +184,27 @@ FakeHypervisor::Task<void> FakeHypervisor::resume(std::string uuid, Stalled stal
 }
 
 FakeHypervisor::Task<void> FakeHypervisor::save(std::string uuid, Stalled stalled) {
-    DomainEffect effect = [this](DomainInfo& domain) -> Result<void> {
+    DomainEffect effect = [this, before = aborts_[uuid]](DomainInfo& domain) -> Result<void> {
+        if (aborts_[domain.uuid] != before) return base::fail(Errc::hypervisor_error, "the job was aborted");
         if (domain.live_vcpus == 0 || !domain.persistent) return wrong_state(domain);
         domain.has_saved_state = true;
         stop(domain, Power::suspended, "saved");
         return {};
     };
     return change_domain("save", std::move(uuid), std::move(stalled), std::move(effect));
+}
+
+FakeHypervisor::Task<void> FakeHypervisor::abort_job(std::string uuid) {
+    DomainEffect effect = [this](DomainInfo& domain) -> Result<void> {
+        ++aborts_[domain.uuid];
+        for (const auto& waiting : waiting_) {
+            if (waiting->call != "save" || waiting->uuid != domain.uuid) continue;
+            waiting->released = true;
+            waiting->gate.cancel();
+        }
+        return {};
+    };
+    return change_domain("abort_job", std::move(uuid), {}, std::move(effect));
 }
 
 FakeHypervisor::Task<void> FakeHypervisor::resize(std::string uuid, unsigned vcpus, std::uint64_t memory_mib,
