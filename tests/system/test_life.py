@@ -3,7 +3,9 @@
 import hashlib
 import ipaddress
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 
@@ -189,6 +191,41 @@ def test_a_suspended_vm_starts_where_it_was(act, vm, guest, libvirt):
         assert act("start")["status"]["power"] == "running"
         conversation.sendall(b"SSH-2.0-test\r\n")
         assert conversation.recv(4096)
+
+
+def stop_the_saver(libvirt, operation):
+    """Stops the helper that writes the memory, so that the save goes on for as long as we like; None if it was over
+    before."""
+    while operation()["state"] in ("pending", "running"):
+        saver = libvirt.saver()
+        if saver is not None:
+            os.kill(saver, signal.SIGSTOP)
+            return saver
+    return None
+
+
+def test_a_suspend_is_cancelled_and_the_guest_runs_on(act, vm, guest, libvirt, remote):
+    address = until(lambda: vm()["status"]["addresses"], "the guest has its address again", 60)[0]
+    for _ in range(20):
+        begun = remote.post(f"/v1/vms/{guest}/suspend")
+        assert begun.status == 202 and begun.json["cancellable"], begun
+        operation = f"/v1/operations/{begun.json['id']}"
+        saver = stop_the_saver(libvirt, lambda path=operation: remote.ok("GET", path))
+        if saver is not None:
+            break
+        act("start")
+    assert saver is not None, "each save was over before it could be held"
+    try:
+        assert remote.post(f"{operation}/cancel").status == 202
+        until(lambda: "cancel" in (libvirt.try_virsh("domjobinfo", guest) or "cancel").lower()
+              or libvirt.state(guest) == "running", "libvirt ends its job")
+    finally:
+        os.kill(saver, signal.SIGCONT)
+    ended = remote.ok("GET", operation, query={"wait": 60})
+    assert ended["state"] == "cancelled", ended
+    assert vm()["status"]["power"] == "running" and libvirt.state(guest) == "running"
+    assert until(lambda: answers_ping(address), "the guest answers on")
+    assert libvirt.saver() is None
 
 
 def test_reset_boots_the_same_machine_anew(act, guest, libvirt):

@@ -78,6 +78,28 @@ class Libvirt:
         """The agent's storage pool is at its state directory: the next one's is elsewhere."""
         self.try_virsh("pool-destroy ghost; pool-undefine ghost")
 
+    def children(self):
+        """Process ids of what the daemon has started itself."""
+        found = []
+        for task in os.listdir(f"/proc/{self.daemon.pid}/task"):
+            try:
+                with open(f"/proc/{self.daemon.pid}/task/{task}/children", encoding="ascii") as file:
+                    found += map(int, file.read().split())
+            except OSError:
+                continue  # a thread that has ended
+        return found
+
+    def saver(self):
+        """Process id of the helper that writes a domain's memory to its file just now, or None."""
+        for pid in self.children():
+            try:
+                with open(f"/proc/{pid}/comm", encoding="ascii") as file:
+                    if file.read().startswith("libvirt_iohelp"):
+                        return pid
+            except OSError:
+                continue
+        return None
+
     def qemu_pid(self, uuid):
         """Process id of the QEMU of this domain, or None."""
         for entry in os.listdir("/proc"):
