@@ -69,6 +69,7 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
       capacity_(index_, reserve_of(config_)),
       disk_watch_(s_.files, capacity_, s_.clock, s_.log, disks_dir_),
       io_resumer_(s_.executor, s_.hypervisor, index_, s_.files, s_.clock, s_.log),
+      missing_files_(index_, observer_, s_.files, s_.clock, s_.log),
       vms_({index_, s_.hypervisor, observer_, operations_, images_, capacity_, volumes_, s_.files, s_.store, s_.clock,
             s_.random, s_.log},
            // A pool of another's says where its volumes go once it is there.
@@ -131,6 +132,7 @@ asio::awaitable<void> App::start() {
     tasks_.spawn("backup", back_up_daily());
     tasks_.spawn("disk watch", disk_watch_.run());
     tasks_.spawn("resumer", io_resumer_.run());
+    tasks_.spawn("missing files", missing_files_.run());
     tasks_.spawn("loop monitor", loop_.run());
     tasks_.spawn("health", watch_health());
     tasks_.spawn("history", operations_.prune_forever());

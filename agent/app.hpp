@@ -16,6 +16,7 @@
 #include "agent/operations/operation_service.hpp"
 #include "agent/orphans/orphan_service.hpp"
 #include "agent/service_notify.hpp"
+#include "agent/vm/missing_files.hpp"
 #include "agent/vm/observer.hpp"
 #include "agent/vm/vm_index.hpp"
 #include "agent/vm/vm_service.hpp"
@@ -141,6 +142,7 @@ private:
     Capacity capacity_;
     DiskWatch disk_watch_;
     IoResumer io_resumer_;
+    MissingFiles missing_files_;
     VmService vms_;
     OrphanService orphans_;
     LoopMonitor loop_;

@@ -25,6 +25,9 @@ std::vector<std::string> disk_directories(const Vm& vm) {
     const auto add = [&](const std::string& path) {
         if (!path.empty()) directories.insert(std::filesystem::path{path}.parent_path().string());
     };
+    // A snapshot may have moved them.
+    for (const auto& path : vm.observed.disk_paths) add(path);
+    if (!directories.empty()) return {directories.begin(), directories.end()};
     add(vm.plan.root_disk);
     for (const auto& [name, path] : vm.plan.disks) add(path);
     return {directories.begin(), directories.end()};

@@ -188,6 +188,9 @@ void Observer::apply(const virt::DomainInfo& domain) {
     seen.disk_paths.clear();
     for (const auto& disk : domain.disks)
         if (!disk.path.empty()) seen.disk_paths.push_back(disk.path);
+    std::erase_if(seen.missing_files, [&seen](const std::string& path) {
+        return std::ranges::find(seen.disk_paths, path) == seen.disk_paths.end();
+    });
     seen.at = clock_.wall();
     // A paused one isn't asked, so nothing would take it back.
     if (domain.power != virt::Power::running) seen.monitor_silent = false;

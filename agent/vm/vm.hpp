@@ -78,8 +78,9 @@ struct Observed {
     std::string addresses_from = {};  // "dhcp_lease" | "guest_agent", while there are any
     std::optional<base::Wall> running_since = {};
     std::optional<VmUsage> usage = {};
-    std::vector<std::string> disk_paths = {};  // of the files that its disks have open now; not shown
-    bool monitor_silent = false;               // its QEMU runs and doesn't answer: `usage` is as it was
+    std::vector<std::string> disk_paths = {};     // of the files that its disks have open now; not shown
+    std::vector<std::string> missing_files = {};  // those of disk_paths that weren't there when last looked at
+    bool monitor_silent = false;                  // its QEMU runs and doesn't answer: `usage` is as it was
     base::Wall at = {};
 };
 

@@ -10,7 +10,7 @@ namespace {
 
 auto visible(const Observed& o) {
     return std::tie(o.present, o.power, o.power_reason, o.live_vcpus, o.live_memory_mib, o.addresses, o.addresses_from,
-                    o.monitor_silent);
+                    o.missing_files, o.monitor_silent);
 }
 
 bool restart_required(const Vm& vm) {
@@ -33,6 +33,8 @@ std::vector<Condition> conditions_of(const Vm& vm, base::Wall now) {
     };
     const auto& seen = vm.observed;
     if (!seen.present && vm.phase == Phase::ready) add("DomainMissing", true, "vanished_from_hypervisor");
+    if (seen.present && vm.phase == Phase::ready && !seen.missing_files.empty())
+        add("DiskMissing", true, "file_not_found");
     if (is_running(vm)) {
         const bool has = !seen.addresses.empty();
         add("HasAddress", has, has ? seen.addresses_from : "not_reported_yet");

@@ -75,6 +75,8 @@ TEST_CASE("every directory that a VM has disks in is looked at once") {
     vm.plan.disks = {{"data", "/pool/a-data.qcow2"}, {"more", "/elsewhere/a-more.qcow2"}};
     CHECK(agent::disk_directories(vm) == std::vector<std::string>{"/elsewhere", "/pool"});
     CHECK(agent::disk_directories(agent::Vm{}).empty());
+    vm.observed.disk_paths = {"/moved/a-snapshot.qcow2", "/elsewhere/a-more.qcow2"};
+    CHECK(agent::disk_directories(vm) == std::vector<std::string>{"/elsewhere", "/moved"});
 }
 
 TEST_CASE("a guest that stands still by a full disk goes on when there is room again") {
