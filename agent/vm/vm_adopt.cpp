@@ -10,6 +10,7 @@ namespace ghost::agent {
 namespace asio = boost::asio;
 namespace {
 
+constexpr std::chrono::seconds look_again{5};  // at a domain, while the hypervisor is away
 constexpr std::string_view new_name = "name";  // in an operation's plan
 
 std::uint64_t gib_up(std::uint64_t bytes) { return (bytes + (1ULL << 30) - 1) >> 30; }
@@ -79,12 +80,28 @@ asio::awaitable<Outcome> VmService::run_adopt(OperationControl& control, std::st
     outcome.result = co_await p_.hypervisor.rename(id, adopted->name, control.stalled());
     if (outcome.result) {
         (void)co_await control.begin_step("record");
-        outcome.result = co_await p_.hypervisor.set_record(id, to_document(*adopted), control.stalled());
+        const auto record = to_document(*adopted);
+        outcome.result = co_await p_.hypervisor.set_record(id, record, control.stalled());
+        if (!outcome.result && co_await carries_record(control, id, record)) outcome.result = {};
     }
+    if (!outcome.result && control.stopping()) outcome.result = base::fail(interrupted());
     if (!outcome.result) co_return outcome;
     outcome.changes.emplace_back(storage::VmRow{id, adopted->name, to_document(*adopted)});
     outcome.applied = [this, vm = *adopted] { p_.index.put(vm); };
     co_return outcome;
+}
+
+// The hypervisor may have written the record and not said so: with it the domain would be taken for ours at the next
+// start, so what is there decides.
+asio::awaitable<bool> VmService::carries_record(OperationControl& control, std::string id, std::string record) {
+    while (!control.stopping()) {
+        const auto domain = co_await p_.hypervisor.domain(id);
+        if (domain) co_return domain->record == record;
+        if (domain.error().code == base::Errc::not_found) co_return false;
+        control.stalled()();
+        (void)co_await p_.clock.sleep_for(look_again);
+    }
+    co_return false;
 }
 
 // What our record of it will say.

@@ -17,11 +17,11 @@ struct Weighted {
     std::string_view what;
     unsigned weight;
 };
-constexpr std::array kinds{Weighted{"create", 20},      Weighted{"start", 9},   Weighted{"stop", 8},
-                           Weighted{"force-stop", 7},   Weighted{"restart", 6}, Weighted{"pause", 5},
-                           Weighted{"resume", 5},       Weighted{"suspend", 5}, Weighted{"reset", 3},
-                           Weighted{"patch", 12},       Weighted{"delete", 10}, Weighted{"image-add", 4},
-                           Weighted{"image-delete", 4}, Weighted{"cancel", 9}};
+constexpr std::array kinds{
+    Weighted{"create", 20},      Weighted{"start", 9},  Weighted{"stop", 8},    Weighted{"force-stop", 7},
+    Weighted{"restart", 6},      Weighted{"pause", 7},  Weighted{"resume", 5},  Weighted{"suspend", 8},
+    Weighted{"reset", 3},        Weighted{"patch", 12}, Weighted{"delete", 10}, Weighted{"image-add", 4},
+    Weighted{"image-delete", 4}, Weighted{"cancel", 9}, Weighted{"adopt", 4},   Weighted{"purge", 3}};
 
 std::string_view choose_kind(Dice& dice) {
     unsigned sum = 0;
@@ -54,7 +54,10 @@ void Clients::act() {
     if (m_.dice.percent(8)) return go_away();
     if (m_.state() != Machine::State::up) return;
     if (m_.dice.percent(18)) return ask_again();
-    ask_for(choose_kind(m_.dice));
+    // Without a VM there is little that anybody can be answered.
+    const auto& vms = m_.app().vms().all();
+    const bool none = std::ranges::none_of(vms, [](const auto& entry) { return entry.second.managed; });
+    ask_for(none && m_.dice.percent(60) ? "create" : choose_kind(m_.dice));
 }
 
 void Clients::ask_for(std::string_view what) {
@@ -82,7 +85,7 @@ void Clients::go_away() {
 
 std::string Clients::create_body() {
     auto& dice = m_.dice;
-    json::object spec{{"image", dice.percent(80) ? "tiny" : dice.pick(images)},
+    json::object spec{{"image", dice.percent(90) ? "tiny" : dice.pick(images)},
                       {"disk_gib", dice.between(1, 3)},
                       {"vcpus", dice.between(1, 2)},
                       {"memory_mib", dice.percent(95) ? 512 : 9000}};
@@ -117,7 +120,7 @@ Ask Clients::make(std::string_view what) {
     ask.what = what;
     ask.who = fmt::format("uid:{}", dice.below(count_));
     if (dice.percent(75)) ask.key = fmt::format("k{}", ++made_);
-    const auto vm = fmt::format("/v1/vms/{}", dice.pick(names));
+    const auto vm = fmt::format("/v1/vms/{}", choose_vm(what != "adopt"));
     if (what == "create") {
         ask.path = "/v1/vms";
         ask.body = create_body();
@@ -143,6 +146,11 @@ Ask Clients::make(std::string_view what) {
     } else if (what == "image-delete") {
         ask.method = net::Method::del;
         ask.path = fmt::format("/v1/images/{}", dice.percent(15) ? "tiny" : dice.pick(images));
+    } else if (what == "adopt") {
+        ask.path = vm + "/adopt";
+        if (dice.percent(30)) ask.body = fmt::format(R"({{"name": "{}"}})", dice.pick(names));
+    } else if (what == "purge") {
+        ask.path = "/v1/orphans/purge";
     } else if (what == "cancel") {
         const auto recent = std::min<std::size_t>(begun_.size(), 4);
         const auto op = recent == 0 ? std::string{"none"} : begun_[begun_.size() - 1 - dice.below(recent)];
@@ -150,7 +158,27 @@ Ask Clients::make(std::string_view what) {
     } else {
         ask.path = fmt::format("{}/{}", vm, what);
     }
+    add_conditions(ask);
     return ask;
+}
+
+std::string Clients::choose_vm(bool managed) {
+    std::vector<std::string> there;
+    for (const auto& [id, vm] : m_.app().vms().all())
+        if (vm.managed == managed) there.push_back(vm.name);
+    return !there.empty() && m_.dice.percent(85) ? m_.dice.pick(there) : std::string{m_.dice.pick(names)};
+}
+
+void Clients::add_conditions(Ask& ask) {
+    auto& dice = m_.dice;
+    if (ask.what == "cancel") return;
+    ask.dry = dice.percent(6);
+    const bool of_a_vm = ask.path.starts_with("/v1/vms/") && ask.what != "adopt";
+    if (!of_a_vm || !dice.percent(15)) return;
+    const auto name = ask.path.substr(8, ask.path.find('/', 8) - 8);
+    const auto* const vm = m_.app().vms().find_ref(name);
+    ask.stale = vm == nullptr || dice.percent(30);
+    ask.if_match = fmt::format("\"g{}-r1\"", ask.stale ? 1'000'000 : vm->generation);
 }
 
 void Clients::send(std::size_t at) {
@@ -164,9 +192,12 @@ void Clients::send(std::size_t at) {
     request.context = {attempt.request_id, "", {base::Principal::Kind::socket, ask.who, true}};
     if (!ask.body.empty()) request.headers.set("Content-Type", "application/json");
     if (!ask.key.empty()) request.headers.set("Idempotency-Key", ask.key);
+    if (!ask.if_match.empty()) request.headers.set("If-Match", ask.if_match);
+    if (ask.dry) request.query.emplace_back("dry_run", "true");
     if (m_.dice.percent(40)) request.query.emplace_back("wait", std::to_string(m_.dice.between(1, 60)));
-    m_.trace("{} {} asks: {} {} {} key={} wait={}", attempt.request_id, ask.who, net::name_of(ask.method), ask.path,
-             ask.body, ask.key, request.query.empty() ? "" : request.query.front().second);
+    m_.trace("{} {} asks: {} {}{} {} key={} match={} wait={}", attempt.request_id, ask.who, net::name_of(ask.method),
+             ask.path, ask.dry ? " (dry)" : "", ask.body, ask.key, ask.if_match,
+             request.query_value("wait").value_or(""));
     attempt.call = m_.send(std::move(request),
                            {[this, &ask, &attempt](const net::Response& response) { answered(ask, attempt, response); },
                             [](const std::string&) {},
@@ -186,7 +217,9 @@ void Clients::answered(Ask& ask, Attempt& attempt, const net::Response& response
         attempt.refused = operation.empty() || others;
         if (!attempt.refused) attempt.operation = operation.substr(operation.rfind('/') + 1);
         if (attempt.code == "internal") m_.trace.violated("{} was answered with an internal fault", attempt.request_id);
-    } else if (!text_of(body, "kind").empty()) {
+        if (attempt.code == "precondition_failed" && ask.if_match.empty())
+            m_.trace.violated("{} named no generation and was refused by one", attempt.request_id);
+    } else if (!ask.dry && !text_of(body, "kind").empty()) {
         attempt.operation = text_of(body, "id");
         told_.operation(body);
     }

@@ -33,6 +33,9 @@ struct Ask {
     std::string path;
     std::string body;
     std::string key;            // empty: none
+    std::string if_match;       // empty: none
+    bool stale = false;         // if_match is of no generation there ever was
+    bool dry = false;           // only asks what it would do
     std::deque<Attempt> tries;  // in a deque, so that each stays where it is
 };
 
@@ -52,6 +55,9 @@ public:
 
 private:
     Ask make(std::string_view what);
+    void add_conditions(Ask& ask);
+    // Mostly of one that is there.
+    [[nodiscard]] std::string choose_vm(bool managed);
     void send(std::size_t ask);
     void answered(Ask& ask, Attempt& attempt, const net::Response& response);
     void ask_again();

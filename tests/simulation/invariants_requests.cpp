@@ -63,13 +63,15 @@ void Inspection::requests_were_done_once() {
                                 its);
         }
         if (ask.what == "cancel" && !begun.empty()) trace_.violated("a cancel began an operation");
+        if (ask.dry && !begun.empty()) trace_.violated("a dry run ({}) began an operation", ask.path);
+        if (ask.stale && !begun.empty()) trace_.violated("a change of no generation ({}) began", ask.path);
         // Only what the agent's own end took back is begun again.
         const auto final_ones =
             std::ranges::count_if(begun, [](const auto* operation) { return !ended_interrupted(*operation); });
         if (!ask.key.empty() && final_ones > 1)
             trace_.violated("the key {} of {} stands for {} operations", ask.key, ask.who, begun.size());
         for (const auto& attempt : ask.tries)
-            if (attempt.status >= 200 && attempt.status < 300 && begun.empty() && ask.what != "cancel")
+            if (attempt.status >= 200 && attempt.status < 300 && begun.empty() && ask.what != "cancel" && !ask.dry)
                 trace_.violated("{} was answered {}, and there is no operation", attempt.request_id, attempt.status);
     }
 }
@@ -80,6 +82,8 @@ void Inspection::wanted_power_was_asked_for() {
     for (const auto& item : vms_) {
         const auto& vm = item.as_object();
         if (!vm.at("managed").as_bool()) continue;
+        // As it was found.
+        if (s_.surroundings.defined_by_others(std::string{text(vm, "id")})) continue;
         const auto id = text(vm, "id");
         const auto wanted = text(vm.at("spec").as_object(), "power");
         bool asked_on = false;

@@ -33,9 +33,11 @@ void Inspection::creates_and_deletes_are_whole() {
     std::map<std::string, const json::object*> created;
     std::set<std::string> deleted;
     std::set<std::string> half_deleted;  // their domains may be gone
+    std::set<std::string> adopted;
     for (const auto& [id, operation] : by_id_) {
         const auto target = text(operation->at("target").as_object(), "id");
         if (text(*operation, "kind") == "vm.create") created[target] = operation;
+        if (text(*operation, "kind") == "vm.adopt" && text(*operation, "state") == "succeeded") adopted.insert(target);
         if (text(*operation, "kind") == "vm.delete")
             (text(*operation, "state") == "succeeded" ? deleted : half_deleted).insert(target);
     }
@@ -60,7 +62,15 @@ void Inspection::creates_and_deletes_are_whole() {
         }
     }
     for (const auto& [id, vm] : index.all())
-        if (vm.managed && !created.contains(id)) trace_.violated("VM {} was created by nobody", id);
+        if (vm.managed && !created.contains(id) && !adopted.contains(id))
+            trace_.violated("VM {} was created by nobody", id);
+    for (const auto& id : adopted) {
+        const auto* const vm = index.find(id);
+        if (deleted.contains(id) && vm != nullptr && vm->managed)
+            trace_.violated("VM {} was adopted and deleted, and is there", id);
+        if (!deleted.contains(id) && (vm == nullptr || !vm->managed))
+            trace_.violated("VM {} was adopted, and isn't ours any more", id);
+    }
 }
 
 void Inspection::vms_are_as_the_hypervisor_says() {
@@ -117,6 +127,7 @@ void Inspection::files_have_owners() {
         if (!path.starts_with(base)) continue;
         // What an import can't clear away goes at the next start.
         if (path.find("/images/.import-") != std::string::npos && s_.faults.of_files()) continue;
+        if (s_.surroundings.littered(path)) continue;
         if (!owned.contains(path) && !blobs.contains(path)) trace_.violated("nobody owns the file {}", path);
     }
 }

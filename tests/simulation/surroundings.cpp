@@ -26,10 +26,19 @@ void Surroundings::define_one() {
     m_.hypervisor.put(std::move(domain));
 }
 
+void Surroundings::litter() {
+    const auto path =
+        fmt::format("{}/disks/0198c0f0-2222-7222-8333-{:012x}-root.qcow2", std::string{Machine::state_dir}, ++made_);
+    m_.trace("somebody leaves {}", path);
+    litter_.insert(path);
+    m_.files.put(path, "a disk of nobody's");
+}
+
 void Surroundings::act() {
     auto& dice = m_.dice;
     auto& hypervisor = m_.hypervisor;
     if (dice.percent(12)) return define_one();
+    if (dice.percent(3)) return litter();
     std::vector<std::string> ids;
     for (const auto& [uuid, domain] : hypervisor.all()) ids.push_back(uuid);
     if (ids.empty()) return;

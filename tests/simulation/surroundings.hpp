@@ -20,13 +20,18 @@ public:
     // Domains that others undefined.
     [[nodiscard]] bool undefined_by_others(const std::string& uuid) const { return undefined_.contains(uuid); }
 
+    // A file that looks like ours and was never; a purge may take it.
+    [[nodiscard]] bool littered(const std::string& path) const { return litter_.contains(path); }
+
 private:
     void define_one();
+    void litter();
 
     Machine& m_;
     std::size_t made_ = 0;
     std::set<std::string> others_;
     std::set<std::string> undefined_;
+    std::set<std::string> litter_;
 };
 
 }  // namespace ghost::simulation

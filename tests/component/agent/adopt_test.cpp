@@ -127,6 +127,28 @@ TEST_CASE("a domain with a disk that is gone is taken over all the same, and rea
     CHECK(last().at("managed").as_bool());
 }
 
+TEST_CASE("an adoption whose record was written, and not said so, has succeeded") {
+    const auto code = GENERATE(base::Errc::hypervisor_error, base::Errc::hypervisor_unavailable);
+    const bool away = GENERATE(false, true);
+    World world;
+    world.boot();
+    world.hypervisor->put(their_domain(world));
+    world.settle();
+    world.hypervisor->fail("set_record", {code, "no luck"}, 1, fakes::FakeHypervisor::When::after_effect);
+    world.hypervisor->hang("set_record");
+    const auto begun = world.post("/v1/vms/legacy/adopt");
+    REQUIRE(begun.status == 202);
+    // The domain can't be looked at at once.
+    if (away) world.hypervisor->fail("domain", {base::Errc::hypervisor_unavailable, "gone"}, 20);
+    world.hypervisor->release("set_record");
+    world.settle();
+    const auto operation = "/v1/operations/" + begun.text("/id");
+    if (away) CHECK(world.get(operation).at("/stalled").as_bool());
+    CHECK(world.get(operation + "?wait=300").text("/state") == "succeeded");
+    CHECK(world.get("/v1/vms/legacy").at("/managed").as_bool());
+    CHECK(world.store.vms().contains(their_id));
+}
+
 TEST_CASE("an adoption that a crash cut off is gone on with") {
     const auto call = GENERATE(as<std::string>{}, "rename", "set_record");
     World world;
