@@ -1,6 +1,7 @@
 #include "virt/domain_reads.hpp"
 
-#include "virt/domain_state.hpp"
+#include "virt/domain_stats.hpp"
+#include "virt/domain_survey.hpp"
 #include "virt/domain_xml.hpp"
 
 #include <boost/asio/ip/address.hpp>
@@ -21,32 +22,6 @@ namespace {
 using base::Errc;
 using base::Result;
 
-std::string uuid_of(virDomainPtr domain) {
-    std::array<char, VIR_UUID_STRING_BUFLEN> text{};
-    virDomainGetUUIDString(domain, text.data());
-    return text.data();
-}
-
-// Every call is a way to the daemon and back, which may be slow: what the state tells isn't asked again.
-struct Now {
-    PowerState power;
-    bool active = false;
-    bool saved = false;
-};
-
-Result<Now> state_now(virDomainPtr domain) {
-    int state = 0;
-    int reason = 0;
-    if (virDomainGetState(domain, &state, &reason, 0) < 0) return base::fail(last_error());
-    Now now;
-    // A crashed one may have been kept.
-    now.active = state == VIR_DOMAIN_CRASHED ? virDomainIsActive(domain) == 1
-                                             : state != VIR_DOMAIN_SHUTOFF && state != VIR_DOMAIN_NOSTATE;
-    now.saved = !now.active && virDomainHasManagedSaveImage(domain, 0) == 1;
-    now.power = power_of(state, reason, state == VIR_DOMAIN_SHUTOFF && now.saved);
-    return now;
-}
-
 // Where the system's libvirtd keeps the pid files of its QEMUs; empty for any other connection.
 std::string pid_directory(virConnectPtr connection) {
     const CharPtr uri{virConnectGetURI(connection)};
@@ -61,20 +36,17 @@ std::optional<base::Wall> running_since(const std::string& directory, const std:
                                                                        std::chrono::nanoseconds{file.st_mtim.tv_nsec})};
 }
 
-Result<DomainInfo> describe(virDomainPtr domain, const std::string& pids) {
+Result<DomainInfo> describe(virDomainPtr domain, DomainNow now, const std::string& pids) {
     const CharPtr xml{virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE)};
     if (!xml) return base::fail(last_error());
     auto info = parse_domain_xml(xml.get());
     if (!info) return info;
-    auto now = state_now(domain);
-    if (!now) return std::unexpected{std::move(now.error())};
-    info->power = now->power.power;
-    info->power_reason = std::move(now->power.reason);
-    info->persistent = virDomainIsPersistent(domain) == 1;
-    int autostart = 0;
-    info->autostart = info->persistent && virDomainGetAutostart(domain, &autostart) == 0 && autostart != 0;
-    info->has_saved_state = now->saved;
-    if (now->active) {
+    info->power = now.power.power;
+    info->power_reason = std::move(now.power.reason);
+    info->persistent = now.persistent;
+    info->autostart = now.autostart;
+    info->has_saved_state = now.saved;
+    if (now.active) {
         virDomainInfo live{};
         if (virDomainGetInfo(domain, &live) < 0) return base::fail(last_error());
         info->live_vcpus = live.nrVirtCpu;
@@ -82,40 +54,6 @@ Result<DomainInfo> describe(virDomainPtr domain, const std::string& pids) {
         info->running_since = running_since(pids, info->name);
     }
     return info;
-}
-
-// ---- Typed parameters
-
-struct StatsFree {
-    void operator()(virDomainStatsRecordPtr* records) const noexcept { virDomainStatsRecordListFree(records); }
-};
-using StatsList = std::unique_ptr<virDomainStatsRecordPtr, StatsFree>;
-
-std::span<const virTypedParameter> parameters(const virDomainStatsRecord& record) {
-    return {record.params, static_cast<std::size_t>(record.nparams)};
-}
-
-const virTypedParameter* parameter(const virDomainStatsRecord& record, std::string_view name) {
-    for (const auto& candidate : parameters(record))
-        if (name == static_cast<const char*>(candidate.field)) return &candidate;
-    return nullptr;
-}
-
-std::uint64_t number(const virDomainStatsRecord& record, std::string_view name) {
-    const auto* found = parameter(record, name);
-    if (found == nullptr) return 0;
-    switch (found->type) {
-        case VIR_TYPED_PARAM_UINT: return found->value.ui;
-        case VIR_TYPED_PARAM_ULLONG: return found->value.ul;
-        case VIR_TYPED_PARAM_INT: return found->value.i < 0 ? 0 : static_cast<std::uint64_t>(found->value.i);
-        case VIR_TYPED_PARAM_LLONG: return found->value.l < 0 ? 0 : static_cast<std::uint64_t>(found->value.l);
-        default: return 0;
-    }
-}
-
-std::string text(const virDomainStatsRecord& record, std::string_view name) {
-    const auto* found = parameter(record, name);
-    return found != nullptr && found->type == VIR_TYPED_PARAM_STRING ? found->value.s : std::string{};
 }
 
 // libvirt's own `allocation` of a running qcow2 is the highest offset written since it was opened, so it starts at
@@ -127,21 +65,6 @@ std::uint64_t disk_bytes(const virDomainStatsRecord& record, std::uint64_t index
         return static_cast<std::uint64_t>(file.st_blocks) * 512;
     return std::max(number(record, fmt::format("block.{}.allocation", index)),
                     number(record, fmt::format("block.{}.physical", index)));
-}
-
-// Drivers without bulk statistics: one by one.
-Result<std::vector<DomainState>> states_one_by_one(virConnectPtr connection) {
-    virDomainPtr* list = nullptr;
-    const int count = virConnectListAllDomains(connection, &list, 0);
-    if (count < 0) return base::fail(last_error("cannot list domains"));
-    const std::unique_ptr<virDomainPtr, FreeMalloced> owner{list};
-    std::vector<DomainState> states;
-    for (auto* const domain : std::span{list, static_cast<std::size_t>(count)}) {
-        const DomainPtr held{domain};
-        if (auto now = state_now(domain))
-            states.push_back({uuid_of(domain), now->power.power, std::move(now->power.reason)});
-    }
-    return states;
 }
 
 struct InterfacesFree {
@@ -161,16 +84,17 @@ Result<DomainPtr> find_domain(virConnectPtr connection, const std::string& uuid)
 }
 
 Result<std::vector<DomainInfo>> read_domains(virConnectPtr connection) {
-    virDomainPtr* list = nullptr;
-    const int count = virConnectListAllDomains(connection, &list, 0);
-    if (count < 0) return base::fail(last_error("cannot list domains"));
-    const std::unique_ptr<virDomainPtr, FreeMalloced> owner{list};
-    std::vector<DomainPtr> held;
-    for (auto* const domain : std::span{list, static_cast<std::size_t>(count)}) held.emplace_back(domain);
+    const auto survey = survey_all(connection);
+    if (!survey) return base::fail(survey.error());
+    // Listed last: one that came since is asked on its own, and those that went are left out.
+    const auto listed = list_domains(connection);
+    if (!listed) return base::fail(listed.error());
     std::vector<DomainInfo> domains;
     const auto pids = pid_directory(connection);
-    for (const auto& domain : held) {
-        auto info = describe(domain.get(), pids);
+    for (const auto& domain : *listed) {
+        const auto known = survey->find(uuid_of(domain.get()));
+        auto now = known == survey->end() ? survey_one(domain.get()) : Result<DomainNow>{known->second};
+        auto info = now ? describe(domain.get(), std::move(*now), pids) : base::fail(std::move(now.error()));
         if (info)
             domains.push_back(std::move(*info));
         else if (info.error().code != Errc::not_found)
@@ -180,26 +104,18 @@ Result<std::vector<DomainInfo>> read_domains(virConnectPtr connection) {
 }
 
 Result<DomainInfo> read_domain(virConnectPtr connection, const std::string& uuid) {
-    auto domain = find_domain(connection, uuid);
-    if (!domain) return std::unexpected{std::move(domain.error())};
-    return describe(domain->get(), pid_directory(connection));
+    const auto domain = find_domain(connection, uuid);
+    if (!domain) return base::fail(domain.error());
+    auto now = survey_one(domain->get());
+    if (!now) return base::fail(std::move(now.error()));
+    return describe(domain->get(), std::move(*now), pid_directory(connection));
 }
 
 Result<std::vector<DomainState>> read_states(virConnectPtr connection) {
-    virDomainStatsRecordPtr* list = nullptr;
-    const int count = virConnectGetAllDomainStats(connection, VIR_DOMAIN_STATS_STATE, &list, 0);
-    if (count < 0) {
-        if (virGetLastErrorCode() == VIR_ERR_NO_SUPPORT) return states_one_by_one(connection);
-        return base::fail(last_error("cannot read the domains' states"));
-    }
-    const StatsList owner{list};
+    auto survey = survey_power(connection);
+    if (!survey) return base::fail(survey.error());
     std::vector<DomainState> states;
-    for (const auto* const record : std::span{list, static_cast<std::size_t>(count)}) {
-        const auto state = static_cast<int>(number(*record, "state.state"));
-        const bool saved = state == VIR_DOMAIN_SHUTOFF && virDomainHasManagedSaveImage(record->dom, 0) == 1;
-        auto power = power_of(state, static_cast<int>(number(*record, "state.reason")), saved);
-        states.push_back({uuid_of(record->dom), power.power, std::move(power.reason)});
-    }
+    for (auto& [uuid, now] : *survey) states.push_back({uuid, now.power.power, std::move(now.power.reason)});
     return states;
 }
 
