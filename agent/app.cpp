@@ -90,7 +90,11 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
       host_objects_made_(s_.executor),
       tasks_(s_.executor, s_.log) {
     observer_.on_sync = [this] { return settle_host_objects(); };
-    observer_.is_ours = [this](const Vm& vm) { return vm.plan.installation == identity_.install_id; };
+    observer_.is_ours = [this](const Vm& vm) {
+        // One that is being adopted is ours when the adoption says so.
+        const auto busy = operations_.running_on(vm.id);
+        return vm.plan.installation == identity_.install_id && !(busy && busy->kind == "vm.adopt");
+    };
     observer_.is_gone = [this](const Vm& vm) { return operations_.ended_without(vm.id); };
     observer_.on_leftover = [this](const Vm& vm) { tasks_.spawn("leftover " + vm.name, vms_.remove_leftover(vm)); };
     observer_.on_recognised = [this](const Vm& vm) { tasks_.spawn("remember " + vm.name, vms_.remember(vm.id)); };

@@ -16,6 +16,9 @@ namespace {
 
 constexpr std::size_t prune_interval = 256;  // events between two looks at how many are kept
 constexpr std::size_t batch_limit = 256;     // events in one transaction
+// A fact in the database while not all subjects are known: a run that ends then may have answered early lists. Written
+// with the first event of a run or before it.
+constexpr std::string_view early_fact = "events_early";
 
 }  // namespace
 
@@ -38,6 +41,9 @@ void EventLog::restore(const storage::StoredState& state) {
         next_id_ = last_id_ + 1;
     }
     subjects_ = state.subjects;
+    const auto early = state.facts.find(std::string{early_fact});
+    listed_early_ = early != state.facts.end() && !early->second.empty();
+    unwritten_.emplace_back(storage::FactRow{std::string{early_fact}, "1"});
 }
 
 void EventLog::publish(std::string_view type, const std::string& subject, std::string version,
@@ -73,6 +79,8 @@ std::uint64_t EventLog::place_of_list() {
 
 bool EventLog::subjects_are_known() {
     early_ = false;
+    settle_early_ = true;
+    published_.notify();
     return listed_early_;
 }
 
@@ -86,6 +94,8 @@ asio::awaitable<void> EventLog::run() {
     const auto take_in = [this] {
         uncollected_ = false;
         if (collect) collect();
+        if (waiting_.empty() && std::exchange(settle_early_, false))
+            unwritten_.emplace_back(storage::FactRow{std::string{early_fact}, ""});
     };
     for (;;) {
         take_in();

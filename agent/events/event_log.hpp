@@ -82,9 +82,6 @@ public:
     void close();
     [[nodiscard]] bool closed() const noexcept { return closed_; }
 
-    [[nodiscard]] std::size_t kept() const noexcept { return events_.size(); }
-    [[nodiscard]] std::size_t waiting() const noexcept { return waiting_.size(); }
-
     static constexpr std::size_t max_kept = 10'000;
     static constexpr std::size_t max_waiting = 1'000;  // more, and an older event of the same subject gives way
 
@@ -113,14 +110,15 @@ private:
     std::deque<Event> events_;
     std::deque<Waiting> waiting_;
     std::map<std::string, std::string> subjects_;
-    storage::Changes unwritten_;  // subjects to forget
+    storage::Changes unwritten_;  // subjects to forget, the mark of early lists
     storage::Changes unsaved_;    // what the database didn't take
     std::size_t since_prune_ = 0;
     base::Notifier published_;
     base::Notifier more_;
-    bool uncollected_ = false;  // woken, and nothing was collected since
-    bool early_ = true;         // not all subjects are known
-    bool listed_early_ = false;
+    bool uncollected_ = false;   // woken, and nothing was collected since
+    bool early_ = true;          // not all subjects are known
+    bool listed_early_ = false;  // in this run, or in one that ended before all subjects were known
+    bool settle_early_ = false;  // they are known; once they are told the mark of that goes
     bool writing_ = false;
     bool failing_ = false;
     bool closed_ = false;

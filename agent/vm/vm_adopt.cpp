@@ -94,21 +94,32 @@ asio::awaitable<Outcome> VmService::run_adopt(OperationControl& control, std::st
 // The hypervisor may have written the record and not said so: with it the domain would be taken for ours at the next
 // start, so what is there decides.
 asio::awaitable<bool> VmService::carries_record(OperationControl& control, std::string id, std::string record) {
+    const auto domain = co_await look_until_known(control, std::move(id));
+    co_return domain && domain->record == record;
+}
+
+// Errors: not_found, interrupted.
+asio::awaitable<base::Result<virt::DomainInfo>> VmService::look_until_known(OperationControl& control, std::string id) {
     while (!control.stopping()) {
-        const auto domain = co_await p_.hypervisor.domain(id);
-        if (domain) co_return domain->record == record;
-        if (domain.error().code == base::Errc::not_found) co_return false;
+        auto domain = co_await p_.hypervisor.domain(id);
+        if (domain || domain.error().code == base::Errc::not_found) co_return domain;
         control.stalled()();
         (void)co_await p_.clock.sleep_for(look_again);
     }
-    co_return false;
+    co_return base::fail(interrupted());
 }
 
 // What our record of it will say.
 asio::awaitable<base::Result<Vm>> VmService::plan_adoption(OperationControl& control, std::string id) {
     (void)co_await control.begin_step("inspect");
-    const auto domain = co_await p_.hypervisor.domain(id);
+    const bool may_be_written = control.step_before("record") != nullptr;
+    const auto domain = may_be_written ? co_await look_until_known(control, id) : co_await p_.hypervisor.domain(id);
     if (!domain) co_return base::fail(domain.error());
+    // Written before a crash: it is ours by that, whatever a new look at it would say.
+    if (may_be_written && domain->record)
+        if (auto ours = vm_from_document(*domain->record);
+            ours && ours->id == id && ours->plan.installation == placement_.installation)
+            co_return std::move(*ours);
     if (!domain->persistent) {
         base::Error gone{base::Errc::state_conflict,
                          domain->name +

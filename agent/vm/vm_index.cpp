@@ -32,7 +32,8 @@ std::vector<Condition> conditions_of(const Vm& vm, base::Wall now) {
         out.push_back({std::move(type), status, std::move(reason), since});
     };
     const auto& seen = vm.observed;
-    if (!seen.present && vm.phase == Phase::ready) add("DomainMissing", true, "vanished_from_hypervisor");
+    if (!seen.present && seen.at != base::Wall{} && vm.phase == Phase::ready)
+        add("DomainMissing", true, "vanished_from_hypervisor");
     if (seen.present && vm.phase == Phase::ready && !seen.missing_files.empty())
         add("DiskMissing", true, "file_not_found");
     if (is_running(vm)) {
@@ -107,7 +108,9 @@ void VmIndex::observe(std::string_view id, Observed seen) {
     const auto it = vms_.find(id);
     if (it == vms_.end()) return;
     auto& vm = it->second;
-    const bool differs = visible(vm.observed) != visible(seen);
+    // Nobody had looked for it so far.
+    const bool missed = !seen.present && vm.observed.at == base::Wall{} && seen.at != base::Wall{};
+    const bool differs = missed || visible(vm.observed) != visible(seen);
     vm.observed = std::move(seen);
     if (differs) bump(vm);
 }

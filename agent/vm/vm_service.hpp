@@ -162,6 +162,7 @@ private:
 
     // adopt
     boost::asio::awaitable<Outcome> run_adopt(OperationControl& control, std::string id);
+    boost::asio::awaitable<base::Result<virt::DomainInfo>> look_until_known(OperationControl& control, std::string id);
     boost::asio::awaitable<bool> carries_record(OperationControl& control, std::string id, std::string record);
     boost::asio::awaitable<base::Result<Vm>> plan_adoption(OperationControl& control, std::string id);
 

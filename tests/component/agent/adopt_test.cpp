@@ -164,6 +164,37 @@ TEST_CASE("an adoption that a crash cut off is gone on with") {
     CHECK(world.get("/v1/vms/legacy").at("/managed").as_bool());
 }
 
+TEST_CASE("a domain whose adoption was cut off is ours by the adoption's end alone") {
+    const bool vanishes = GENERATE(false, true);
+    World world;
+    world.boot();
+    world.hypervisor->put(their_domain(world));
+    world.settle();
+    world.hypervisor->fail("set_record", {base::Errc::hypervisor_unavailable, "gone"}, 1,
+                           fakes::FakeHypervisor::When::after_effect);
+    world.hypervisor->hang("set_record");
+    const auto begun = world.post("/v1/vms/legacy/adopt");
+    REQUIRE(begun.status == 202);
+    world.hypervisor->hang("domain");
+    world.hypervisor->release("set_record");
+    world.settle();
+    world.crash();
+    REQUIRE(world.hypervisor->find(their_id)->record);
+    // Its disk can't be read any more: what its record says counts.
+    world.files.fail_paths("/srv", {base::Errc::io_error, "no luck"});
+    world.before_boot = [](fakes::FakeHypervisor& hypervisor) { hypervisor.hang("domain"); };
+    world.boot();
+    CHECK_FALSE(world.get("/v1/vms/legacy").at("/managed").as_bool());
+    if (vanishes) world.hypervisor->vanish(their_id);
+    world.hypervisor->release("domain");
+    const auto ended = world.get("/v1/operations/" + begun.text("/id") + "?wait=200");
+    CHECK(ended.text("/state") == (vanishes ? "failed" : "succeeded"));
+    if (vanishes)
+        CHECK(world.get("/v1/vms/" + std::string{their_id}).status == 404);
+    else
+        CHECK(world.get("/v1/vms/legacy").at("/managed").as_bool());
+}
+
 TEST_CASE("the delete of an adopted VM takes its own files and nobody else's") {
     World world;
     world.boot();

@@ -253,6 +253,40 @@ TEST_CASE("VMs that were listed before their domains were read are told of when 
     CHECK(world.watch(again)->status == 410);
 }
 
+TEST_CASE("what was listed before the domains were read is told of by the next run, if this one never reads them") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    world.pass(30s);
+    world.shut_down();
+    world.before_boot = [](fakes::FakeHypervisor& hypervisor) { hypervisor.hang("domains"); };
+    world.boot();
+    const auto list = world.get("/v1/vms");
+    REQUIRE(list.text("/items/0/status/power") == "unknown");
+    CHECK(list.at("/items/0/status/conditions").as_array().empty());
+    const auto before = world.watch(event_id(list));
+    world.get("/v1/images");
+    world.call(net::Method::del, "/v1/images/none");
+    world.hypervisor->drop_link("gone");  // told of the agent, so that the reader has an event of this run
+    world.pass(2s);
+    REQUIRE_FALSE(before->events.empty());
+    const auto last = before->events.back().id;
+    world.crash();
+    world.before_boot = {};
+    world.boot();
+    world.pass(20s);
+    const auto after = world.watch(last);
+    REQUIRE(after->status == 200);
+    CHECK(after->types_of("/v1/vms/" + id) == Types{"vm.updated"});
+
+    // And by that alone: a later start tells nothing twice.
+    world.shut_down();
+    world.boot();
+    world.pass(20s);
+    CHECK(world.watch(after->events.back().id)->types_of("/v1/vms/" + id).empty());
+}
+
 TEST_CASE("events that the database didn't take are written before newer ones") {
     World world;
     world.boot();

@@ -35,6 +35,21 @@ TEST_CASE("VMs run on through a stop of the agent and are found again, labels, p
     CHECK(world.get("/v1/operations").at("/items").as_array().size() == 3);
 }
 
+TEST_CASE("a VM whose domain went while no agent was there is marked, and not before the domains are read") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    world.shut_down();
+    world.hypervisor->vanish(id);
+    world.before_boot = [](fakes::FakeHypervisor& hypervisor) { hypervisor.hang("domains"); };
+    world.boot();
+    CHECK(world.get("/v1/vms/web").at("/status/conditions").as_array().empty());
+    world.hypervisor->release("domains");
+    world.pass(20s);
+    CHECK(world.get("/v1/vms/web").text("/status/conditions/0/type") == "DomainMissing");
+}
+
 TEST_CASE("of two operations that a crash cut off only the one that had the VM gives it free") {
     World world;
     world.boot();

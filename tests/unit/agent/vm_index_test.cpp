@@ -95,6 +95,8 @@ TEST_CASE("conditions keep the time since which they hold") {
     CHECK(condition(*index.find("1"), "PowerAsWanted")->reason == "shutdown");
     CHECK(condition(*index.find("1"), "HasAddress") == nullptr);
     index.observe("1", {.present = false});
+    CHECK(condition(*index.find("1"), "DomainMissing") == nullptr);  // nobody looked for it so far
+    index.observe("1", {.present = false, .at = clock.wall()});
     CHECK(condition(*index.find("1"), "DomainMissing") != nullptr);
     index.observe("1", {.present = true, .power = virt::Power::paused, .power_reason = "io_error"});
     CHECK(condition(*index.find("1"), "StorageFault") != nullptr);
