@@ -21,7 +21,9 @@ constexpr std::chrono::seconds lane_grace{3};
 constexpr std::chrono::seconds host_objects_patience{10};
 constexpr std::chrono::hours backup_interval{24};
 constexpr std::string_view boot_id_file = "/proc/sys/kernel/random/boot_id";
-constexpr std::string_view boot_fact = "boot_id";          // in the database
+constexpr std::string_view boot_fact = "boot_id";      // in the database
+constexpr std::string_view tended_fact = "tended_at";  // when a write was last tried for its own sake
+constexpr std::chrono::seconds tend_interval{30};
 constexpr std::chrono::seconds host_objects_interval{30};  // between looks while something is wrong with them
 
 std::string machine() {
@@ -134,6 +136,7 @@ asio::awaitable<void> App::start() {
     tasks_.spawn("host boot", settle_host_boot());
     tasks_.spawn("orphans", orphans_.watch());
     tasks_.spawn("backup", back_up_daily());
+    tasks_.spawn("state", tend_state());
     tasks_.spawn("disk watch", disk_watch_.run());
     tasks_.spawn("resumer", io_resumer_.run());
     tasks_.spawn("missing files", missing_files_.run());
@@ -248,6 +251,7 @@ asio::awaitable<void> App::settle_host_boot() {
     const auto id = boot->substr(0, boot->find('\n'));
     if (id == last_boot_) co_return;
     if (!last_boot_.empty()) co_await vms_.start_after_boot();
+    if (stopping_) co_return;  // the next start goes on with it
     last_boot_ = id;
     storage::Changes changes;
     changes.emplace_back(storage::FactRow{std::string{boot_fact}, id});
@@ -262,6 +266,19 @@ asio::awaitable<void> App::back_up_daily() {
         if (const auto done = co_await s_.store.back_up(); !done)
             s_.log.error("the state database can't be copied", {{"error", done.error().detail}});
     } while (co_await s_.clock.sleep_for(std::chrono::hours{1}));
+}
+
+// A quiet agent writes nothing, so that a database that couldn't be written, or gave its reserve up, would seem to stay
+// so.
+asio::awaitable<void> App::tend_state() {
+    while (co_await s_.clock.sleep_for(tend_interval)) {
+        const auto state = s_.store.health();
+        if (state.reserve && state.fault.empty()) continue;
+        storage::Changes changes;
+        changes.emplace_back(storage::FactRow{std::string{tended_fact}, base::rfc3339(s_.clock.wall())});
+        if (const auto done = co_await s_.store.commit(std::move(changes)); !done)
+            s_.log.debug("the state database still takes nothing", {{"error", done.error().detail}});
+    }
 }
 
 // What the PC's owner reserved is kept from images, too. A cache on a disk of its own has no reserve.

@@ -112,6 +112,7 @@ private:
     boost::asio::awaitable<void> announce_ready();
     boost::asio::awaitable<void> settle_host_boot();
     boost::asio::awaitable<void> back_up_daily();
+    boost::asio::awaitable<void> tend_state();
     [[nodiscard]] base::Result<void> room_for_image(const std::string& name, std::uint64_t bytes);
     boost::asio::awaitable<void> image_room_used(std::string name);
     void use_disk_directory(const std::string& path);

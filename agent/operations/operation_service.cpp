@@ -122,7 +122,8 @@ asio::awaitable<base::Result<OperationService::Ptr>> OperationService::begin(Ope
                                      {"request_id", op->request_id},
                                      {"traceparent", op->traceparent},
                                      {"by", op->requested_by}});
-    start(op, std::move(work));
+    // One that comes in the last moment is begun by the next start.
+    if (!stopping_) start(op, std::move(work));
     co_return op;
 }
 

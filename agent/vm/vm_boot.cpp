@@ -6,25 +6,42 @@
 
 namespace ghost::agent {
 namespace asio = boost::asio;
+namespace {
+
+constexpr std::chrono::minutes boot_patience{10};  // for operations' ends, all together
+
+bool comes_back(const Vm& vm) {
+    return vm.managed && vm.phase == Phase::ready && vm.spec.autostart != Autostart::never && vm.spec.power_on &&
+           vm.observed.present && !is_running(vm);
+}
+
+}  // namespace
 
 asio::awaitable<void> VmService::start_after_boot() {
+    const auto deadline = p_.clock.now() + boot_patience;
+    // Those that an operation is busy with, which a crash cut off, come last: it may start them.
     std::vector<std::string> ids;
-    for (const auto& [id, vm] : p_.index.all()) {
-        const bool comes_back = vm.spec.autostart != Autostart::never && vm.spec.power_on;
-        const bool is_off = vm.observed.present && !is_running(vm);
-        if (vm.managed && vm.phase == Phase::ready && comes_back && is_off && !p_.operations.busy(id))
-            ids.push_back(id);
-    }
+    for (const bool busy : {false, true})
+        for (const auto& [id, vm] : p_.index.all())
+            if (comes_back(vm) && p_.operations.busy(id) == busy) ids.push_back(id);
+    std::vector<std::string> begun;
     for (const auto& id : ids) {
+        if (const auto busy = p_.operations.running_on(id))
+            (void)co_await p_.operations.wait(busy->id, deadline - p_.clock.now());
+        const auto* vm = p_.index.find(id);
+        if (vm == nullptr || !comes_back(*vm)) continue;
         base::Context context;
         context.request_id = "host-boot";
         context.who = base::Principal::of_agent();
-        const auto begun = co_await start(std::move(context), id, {});
-        if (!begun)
+        const auto started = co_await start(std::move(context), id, {});
+        if (started)
+            begun.push_back((*started)->id);
+        else
             p_.log.error("a VM that ran before the host's boot can't be started",
-                         {{"vm", id}, {"error", begun.error().detail}});
+                         {{"vm", id}, {"error", started.error().detail}});
     }
-    if (!ids.empty()) p_.log.info("the host has booted; what ran before is started", {{"vms", ids.size()}});
+    if (!ids.empty()) p_.log.info("the host has booted; what ran before is started", {{"vms", begun.size()}});
+    for (const auto& id : begun) (void)co_await p_.operations.wait(id, deadline - p_.clock.now());
 }
 
 }  // namespace ghost::agent

@@ -93,7 +93,7 @@ public:
 
     // Takes a domain over that others defined; `name`: empty, its own. Also validation_failed: a name is needed.
     [[nodiscard]] Begun adopt(base::Context context, std::string id, std::string name);
-    // Starts what is wanted on and is to come back (autostart) after a boot of the host.
+    // Starts what is wanted on and is to come back (autostart) after a boot of the host, and waits until that is done.
     [[nodiscard]] boost::asio::awaitable<void> start_after_boot();
 
     // Whether changes are taken: the hypervisor is connected, was read, and answers. Error: hypervisor_unavailable.

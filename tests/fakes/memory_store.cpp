@@ -124,6 +124,7 @@ boost::asio::awaitable<base::Result<storage::StoredState>> MemoryStore::load() {
 
 boost::asio::awaitable<base::Result<void>> MemoryStore::commit(storage::Changes changes) {
     co_await boost::asio::post(boost::asio::use_awaitable);
+    for (unsigned i = 0; i < more_turns; ++i) co_await boost::asio::post(boost::asio::use_awaitable);
     ++commits_;
     if (closed_) co_return base::fail(base::Errc::io_error, "the state database is closed");
     if (fail_always_) co_return base::fail(*fail_always_);

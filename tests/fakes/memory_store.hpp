@@ -19,6 +19,8 @@ public:
     storage::StoreHealth health() const override { return health_; }
     boost::asio::awaitable<void> close() override;
 
+    // How many turns of the loop a commit takes beyond its first.
+    unsigned more_turns = 0;
     // The n-th commit from now on (1: the next) fails and changes nothing. Those of events alone, which come whenever
     // they come, don't count.
     void fail_commit(unsigned n, base::Error error) {

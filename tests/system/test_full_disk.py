@@ -156,6 +156,30 @@ def test_the_agent_restarts_where_its_state_is_full(full, agent, remote, vms, li
     assert agent.remote().ok("GET", "/v1/vms/resting")["labels"] == {"n": "after"}
 
 
+def test_a_reserve_lets_the_journal_finish_on_a_full_disk(full, agent, remote, vms):
+    vms.create("running")
+    vms.create("resting", power="off")
+    reserve = os.path.join(full.state.path, "state.db.reserve")
+    size = until(lambda: os.path.exists(reserve) and os.stat(reserve).st_blocks * 512, "a reserve is kept", 60)
+    assert size >= 2 * MIB
+    begun = remote.post("/v1/vms/running/stop", {"timeout_s": 20})
+    assert begun.status == 202, begun
+    full.state.fill()
+    # More than fits into what the database's files have already.
+    answers = []
+    while os.path.exists(reserve) and len(answers) < 500:
+        answers.append(remote.patch("/v1/vms/resting", {"labels": {"n": str(len(answers))}}, query={"wait": 30}).status)
+    assert not os.path.exists(reserve), "it was given up"
+    assert set(answers) == {200}, f"it was given up before anybody was refused: {answers}"
+    state = remote.ok("GET", "/health")["checks"]["state"]
+    assert state["status"] == "degraded" and "reserve" in str(state), state
+    ended = remote.ok("GET", f"/v1/operations/{begun.json['id']}", query={"wait": 60})
+    assert ended["state"] == "succeeded", ended
+    remote.ok("POST", "/v1/vms/running/start", query={"wait": 60})
+    full.state.make_room()
+    until(lambda: os.path.exists(reserve), "the reserve is back", 120)
+
+
 # Fills the second disk, over and over, a MiB at a time.
 WRITER = """#!/bin/sh
 (

@@ -74,3 +74,29 @@ TEST_CASE("a boot during which the agent was killed counts until all was asked f
     world.pass(1s);
     CHECK(power(world, "last") == "running");
 }
+
+TEST_CASE("a boot during which the agent was killed counts until all was started") {
+    const bool crash = GENERATE(true, false);
+    World world;
+    world.boot();
+    world.add_image();
+    world.create_vm("last");
+    world.shut_down();
+    world.files.put(World::boot_id_file, "second\n");
+    world.before_boot = [](fakes::FakeHypervisor& hypervisor) {
+        for (const auto& [id, domain] : hypervisor.all()) hypervisor.set_power(id, virt::Power::off, "shutdown");
+        hypervisor.hang("start");
+    };
+    world.boot();
+    world.pass(1s);
+    REQUIRE(world.hypervisor->count("start") == 1);
+    if (crash)
+        world.crash();
+    else
+        world.shut_down();
+    world.before_boot = {};
+    world.boot();
+    world.pass(1s);
+    CHECK(power(world, "last") == "running");
+    CHECK(world.store.facts().at("boot_id") == "second");
+}

@@ -160,3 +160,30 @@ TEST_CASE("one that waits to try again shows why, gives its place to the next, a
     CHECK_FALSE(engine.operations.find(first)->error);
     CHECK(engine.state(second) == "running");
 }
+
+TEST_CASE("one that is accepted while the engine stops is left to the next start") {
+    Engine engine;
+    engine.store.more_turns = 20;
+    bool ran = false;
+    std::string id;
+    agent::OperationRequest request;
+    request.kind = "slow";
+    request.target = {"thing", "thing", "thing"};
+    auto work = [&ran](agent::OperationControl&) -> asio::awaitable<agent::Outcome> {
+        ran = true;
+        co_return agent::Outcome{};
+    };
+    asio::co_spawn(engine.loop, engine.operations.begin(std::move(request), std::move(work)),
+                   [&id](const std::exception_ptr&, const base::Result<agent::OperationService::Ptr>& begun) {
+                       REQUIRE(begun);
+                       id = (*begun)->id;
+                   });
+    for (int i = 0; i < 5; ++i) engine.loop.poll_one();
+    asio::co_spawn(engine.loop, engine.operations.stop(), asio::detached);
+    engine.settle();
+    CHECK_FALSE(ran);
+    REQUIRE_FALSE(id.empty());
+    CHECK(engine.state(id) == "pending");
+    CHECK(engine.store.operations().at(id).document.find("\"pending\"") != std::string::npos);
+    CHECK(engine.operations.unfinished() == 0);
+}
