@@ -93,9 +93,11 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
       tasks_(s_.executor, s_.log) {
     observer_.on_sync = [this] { return settle_host_objects(); };
     observer_.is_ours = [this](const Vm& vm) {
-        // One that is being adopted is ours when the adoption says so.
-        const auto busy = operations_.running_on(vm.id);
-        return vm.plan.installation == identity_.install_id && !(busy && busy->kind == "vm.adopt");
+        // One that is being adopted is ours when the adoption says so; the record of one that failed may have been
+        // written late.
+        const auto adoption = operations_.last_of("vm.adopt", vm.id);
+        return vm.plan.installation == identity_.install_id &&
+               (!adoption || adoption->state == OperationState::succeeded);
     };
     observer_.is_gone = [this](const Vm& vm) { return operations_.ended_without(vm.id); };
     observer_.on_leftover = [this](const Vm& vm) { tasks_.spawn("leftover " + vm.name, vms_.remove_leftover(vm)); };

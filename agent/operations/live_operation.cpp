@@ -127,7 +127,7 @@ void OperationService::Live::no_more_cancel() {
 void OperationService::Live::cancel() {
     operation_->cancel_requested = true;
     owner.tasks_.spawn("cancel " + operation_->id, [](std::shared_ptr<Live> self) -> asio::awaitable<void> {
-        if (!is_terminal(self->operation_->state)) (void)co_await self->journal();
+        if (!self->ending) (void)co_await self->journal();
     }(shared_from_this()));
     owner.admit();
     stop_step.emit(asio::cancellation_type::terminal);

@@ -42,6 +42,7 @@ public:
     std::shared_ptr<Operation> operation_;
     std::vector<StepRecord> before_crash;  // of an operation that is gone on with: what the journal told
     bool admitted = false;
+    bool ending = false;     // its end is being written: nothing older may be written after it
     bool lets_pass = false;  // waits for a guest, and needs no place among those that run
     base::Notifier turn;     // woken when it is admitted
     boost::asio::cancellation_signal stop_step;

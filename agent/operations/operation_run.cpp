@@ -80,6 +80,7 @@ asio::awaitable<void> OperationService::run(std::shared_ptr<Live> live, Work wor
                               outcome.result.error().code == base::Errc::cancelled);
     if (!interrupted) {
         live->pass_last_step();
+        live->ending = true;
         auto ended = op;
         ended.steps.clear();
         ended.undoing.reset();

@@ -11,12 +11,11 @@
 
 #include <algorithm>
 #include <cassert>
+#include <ranges>
 #include <utility>
 
 namespace ghost::agent {
 namespace asio = boost::asio;
-
-namespace {}  // namespace
 
 base::Error interrupted() { return {base::Errc::interrupted, "the agent is stopping"}; }
 
@@ -176,6 +175,14 @@ bool OperationService::ended_without(std::string_view target_id) const {
     });
 }
 
+OperationService::Ptr OperationService::last_of(std::string_view kind, std::string_view target_id) const {
+    const auto newest_first = std::views::reverse(all_);
+    const auto it = std::ranges::find_if(newest_first, [&](const auto& entry) {
+        return entry.second->target.id == target_id && entry.second->kind == kind;
+    });
+    return it == newest_first.end() ? nullptr : it->second;
+}
+
 std::vector<OperationService::Ptr> OperationService::list() const {
     std::vector<Ptr> out;
     out.reserve(all_.size());
@@ -199,7 +206,7 @@ base::Result<OperationService::Ptr> OperationService::cancellable(const std::str
     auto op = find(id);
     if (!op) return base::fail(base::Errc::not_found, "no operation " + id);
     const auto it = live_.find(id);
-    if (is_terminal(op->state) || it == live_.end() || !op->cancellable) {
+    if (is_terminal(op->state) || it == live_.end() || it->second->ending || !op->cancellable) {
         base::Error refused{base::Errc::state_conflict, is_terminal(op->state)
                                                             ? "the operation has ended already"
                                                             : "the operation can't be cancelled any more"};

@@ -126,6 +126,8 @@ public:
     [[nodiscard]] std::vector<Ptr> list() const;  // newest first
     // The history says that the target is no more: it was deleted, or its create came to nothing.
     [[nodiscard]] bool ended_without(std::string_view target_id) const;
+    // The newest of this kind in the history, or nullptr.
+    [[nodiscard]] Ptr last_of(std::string_view kind, std::string_view target_id) const;
     [[nodiscard]] std::size_t unfinished() const noexcept { return live_.size(); }
 
     // Waits until `id` is terminal or `limit` is over. Null when there is no such operation.

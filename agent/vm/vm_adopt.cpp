@@ -36,12 +36,7 @@ VmService::Begun VmService::adopt(base::Context context, std::string ref, std::s
     }
     if (name.empty() && !is_vm_name(vm->name)) co_return base::fail(name_needed(*vm, "is no name for a VM"));
     const auto wanted = name.empty() ? vm->name : name;
-    for (const auto& [id, other] : p_.index.all())
-        if (other.name == wanted && id != vm->id) {
-            base::Error taken{base::Errc::already_exists, fmt::format("there is a VM named {} already", wanted)};
-            taken.facts["id"] = id;
-            co_return base::fail(std::move(taken));
-        }
+    if (auto taken = name_taken(wanted, vm->id)) co_return base::fail(std::move(*taken));
     if (wanted != vm->name && (is_running(*vm) || vm->observed.power == virt::Power::suspended)) {
         base::Error running{base::Errc::state_conflict,
                             fmt::format("{} is {}, and libvirt renames only what is off: adopt it by its own name, or "
@@ -63,12 +58,45 @@ VmService::Begun VmService::adopt(base::Context context, std::string ref, std::s
         operation.needs = p_.capacity.needs({vm->spec.vcpus, vm->spec.memory_mib, 0}, vm->id);
         co_return p_.operations.preview(std::move(operation));
     }
-    co_return co_await p_.operations.begin(
-        std::move(operation), [this, id = vm->id](OperationControl& control) { return run_adopt(control, id); });
+    const auto id = vm->id;
+    // Nobody else gets the name while the domain is on its way to it.
+    const bool held = !p_.operations.busy(id) && names_held_.emplace(wanted, id).second;
+    auto begun = co_await p_.operations.begin(std::move(operation),
+                                              [this, id](OperationControl& control) { return run_adopt(control, id); });
+    if (!begun && held) names_held_.erase(wanted);
+    co_return begun;
+}
+
+std::optional<base::Error> VmService::name_taken(const std::string& name, std::string_view by_other_than) const {
+    const auto taken_by = [&](const std::string& id) {
+        base::Error taken{base::Errc::already_exists, fmt::format("there is a VM named {} already", name)};
+        taken.facts["id"] = id;
+        return taken;
+    };
+    for (const auto& [id, other] : p_.index.all())
+        if (other.name == name && id != by_other_than) return taken_by(id);
+    const auto held = names_held_.find(name);
+    if (held != names_held_.end() && held->second != by_other_than) return taken_by(held->second);
+    return std::nullopt;
+}
+
+void VmService::hold_name(const Operation& adoption) {
+    if (const auto* name = adoption.plan.if_contains(new_name); name != nullptr && name->is_string())
+        names_held_.emplace(std::string{name->get_string()}, adoption.target.id);
+}
+
+asio::awaitable<Outcome> VmService::run_adopt(OperationControl& control, std::string id) {
+    auto outcome = co_await try_to_adopt(control, id);
+    if (outcome.result || !control.stopping())
+        outcome.applied = [this, id, then = std::move(outcome.applied)] {
+            std::erase_if(names_held_, [&id](const auto& held) { return held.second == id; });
+            if (then) then();
+        };
+    co_return outcome;
 }
 
 // Each step may run again: after a crash all of them do.
-asio::awaitable<Outcome> VmService::run_adopt(OperationControl& control, std::string id) {
+asio::awaitable<Outcome> VmService::try_to_adopt(OperationControl& control, std::string id) {
     p_.index.touch(id);
     Outcome outcome;
     auto adopted = co_await plan_adoption(control, id);

@@ -79,11 +79,7 @@ VmService::Begun VmService::create(base::Context context, CreateVm request) {
     if (placement_.disks.empty())
         co_return base::fail(base::Errc::hypervisor_unavailable,
                              "where disks go is not known: the storage pool is not there yet");
-    if (const auto* other = p_.index.find_ref(request.name)) {
-        base::Error taken{base::Errc::already_exists, fmt::format("there is a VM named {} already", request.name)};
-        taken.facts["id"] = other->id;
-        co_return base::fail(std::move(taken));
-    }
+    if (auto taken = name_taken(request.name, "")) co_return base::fail(std::move(*taken));
     auto planned = plan(request);
     if (!planned) co_return base::fail(planned.error());
     const auto& spec = planned->spec;

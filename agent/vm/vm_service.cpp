@@ -86,6 +86,7 @@ asio::awaitable<void> VmService::remember(std::string id) {
 
 void VmService::recover(const Operation& operation) {
     const auto id = operation.target.id;
+    if (operation.kind == "vm.adopt") hold_name(operation);
     p_.operations.resume(operation.id, [this, id](OperationControl& control) { return go_on(control, id); });
 }
 

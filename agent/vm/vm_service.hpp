@@ -162,6 +162,10 @@ private:
 
     // adopt
     boost::asio::awaitable<Outcome> run_adopt(OperationControl& control, std::string id);
+    boost::asio::awaitable<Outcome> try_to_adopt(OperationControl& control, std::string id);
+    // already_exists, when a VM or domain other than this has the name or is about to.
+    [[nodiscard]] std::optional<base::Error> name_taken(const std::string& name, std::string_view by_other_than) const;
+    void hold_name(const Operation& adoption);
     boost::asio::awaitable<base::Result<virt::DomainInfo>> look_until_known(OperationControl& control, std::string id);
     boost::asio::awaitable<bool> carries_record(OperationControl& control, std::string id, std::string record);
     boost::asio::awaitable<base::Result<Vm>> plan_adoption(OperationControl& control, std::string id);
@@ -190,8 +194,9 @@ private:
     VmParts p_;
     VmPlacement placement_;
     std::map<std::string, Vm> leftovers_;
-    std::set<std::string> leaving_;         // leftovers that are just being taken away
-    std::set<std::string> becoming_ready_;  // the ends of their creates are being written
+    std::set<std::string> leaving_;                               // leftovers that are just being taken away
+    std::map<std::string, std::string, std::less<>> names_held_;  // by adoptions under way, name -> VM
+    std::set<std::string> becoming_ready_;                        // the ends of their creates are being written
 };
 
 // Raises the generation when that is news.

@@ -6,6 +6,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <memory>
@@ -106,6 +107,8 @@ void Inspection::files_have_owners() {
     for (const auto& [id, vm] : s_.machine.app().vms().all()) {
         if (!vm.managed) continue;
         owned.insert({vm.plan.root_disk, vm.plan.seed, vm.plan.console_log});
+        // What was half written when its create couldn't be taken back goes with it.
+        if (vm.phase == agent::Phase::error) owned.insert(fmt::format("{}/disks/.{}-seed.iso.new", base, id));
         for (const auto& [name, path] : vm.plan.disks) owned.insert(path);
     }
     std::set<std::string> blobs;

@@ -195,6 +195,58 @@ TEST_CASE("a domain whose adoption was cut off is ours by the adoption's end alo
         CHECK(world.get("/v1/vms/legacy").at("/managed").as_bool());
 }
 
+TEST_CASE("the name that an adoption gives is nobody else's from its acceptance on") {
+    const bool crash = GENERATE(false, true);
+    World world;
+    world.boot();
+    world.add_image();
+    world.hypervisor->put(their_domain(world, "Legacy Box", virt::Power::off));
+    world.settle();
+    world.hypervisor->hang("rename");
+    REQUIRE(world.post(std::string{"/v1/vms/"} + their_id + "/adopt", {{"name", "box"}}).status == 202);
+    if (crash) {
+        world.crash();
+        world.before_boot = [](fakes::FakeHypervisor& hypervisor) { hypervisor.hang("rename"); };
+        world.boot();
+    }
+    CHECK(world.post("/v1/vms", vm_body("box")).text("/code") == "already_exists");
+    world.hypervisor->release("rename");
+    world.pass(std::chrono::seconds{1});
+    CHECK(world.get("/v1/vms/box").text("/id") == their_id);
+    // One that came to nothing gives its name free.
+    auto other = their_domain(world, "Other", virt::Power::off);
+    other.uuid = "8d3c0f0e-1111-4222-8333-444455556666";
+    world.hypervisor->put(other);
+    world.settle();
+    world.hypervisor->fail("rename", {base::Errc::hypervisor_error, "no luck"});
+    CHECK(adopt(world, other.uuid, {{"name", "free"}}).status == 502);
+    CHECK(world.post("/v1/vms?wait=60", vm_body("free")).status == 201);
+}
+
+TEST_CASE("a record that is written after its adoption failed makes nobody ours") {
+    World world;
+    world.boot();
+    world.hypervisor->put(their_domain(world));
+    world.settle();
+    world.hypervisor->hang("set_record");
+    const auto begun = world.post("/v1/vms/legacy/adopt");
+    REQUIRE(begun.status == 202);
+    world.hypervisor->drop_link("gone");  // and libvirtd carries on with the call
+    world.settle();
+    world.hypervisor->restore_link();
+    REQUIRE(world.get("/v1/operations/" + begun.text("/id") + "?wait=60").text("/state") == "failed");
+    world.hypervisor->release("set_record");
+    world.settle();
+    REQUIRE(world.hypervisor->find(their_id)->record);
+    world.crash();
+    world.boot();
+    CHECK_FALSE(world.get("/v1/vms/legacy").at("/managed").as_bool());
+    CHECK(adopt(world, "legacy").status == 200);
+    world.crash();
+    world.boot();
+    CHECK(world.get("/v1/vms/legacy").at("/managed").as_bool());
+}
+
 TEST_CASE("the delete of an adopted VM takes its own files and nobody else's") {
     World world;
     world.boot();

@@ -187,3 +187,18 @@ TEST_CASE("one that is accepted while the engine stops is left to the next start
     CHECK(engine.store.operations().at(id).document.find("\"pending\"") != std::string::npos);
     CHECK(engine.operations.unfinished() == 0);
 }
+
+TEST_CASE("a cancel that comes while the end is being written takes nothing of it back") {
+    Engine engine;
+    const auto id = engine.begin("slow");
+    engine.store.more_turns = 20;
+    engine.gates.at(id).notify();
+    for (int i = 0; i < 10; ++i) engine.loop.poll_one();
+    REQUIRE(engine.state(id) == "running");
+    const auto refused = engine.operations.cancel(id);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == base::Errc::state_conflict);
+    engine.settle();
+    CHECK(engine.state(id) == "succeeded");
+    CHECK(engine.store.operations().at(id).document.find("\"succeeded\"") != std::string::npos);
+}
