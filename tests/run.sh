@@ -123,12 +123,12 @@ build_and_run_all() {
     configure_and_build dev all && run_ctest dev -L 'unit|component'
 }
 
-# The whole agent under seeds; a longer run takes more of them.
-run_simulation() {
-    local seeds=2000
-    [[ $what != long ]] || seeds=20000
-    configure_and_build dev simulation && check "simulation ($seeds schedules)" \
-        build/dev/tests/simulation/simulation --seeds "${GHOST_SEEDS:-$seeds}"
+# The whole agent under seeds; a longer run takes ten times as many.
+run_simulation() { # preset, seeds, the first of them
+    local preset=$1 seeds=$2 first=$3
+    [[ $what != long ]] || seeds=$((10 * seeds))
+    configure_and_build "$preset" simulation && check "simulation ($preset, $seeds schedules)" \
+        "build/$preset/tests/simulation/simulation" --seeds "${GHOST_SEEDS:-$seeds}" --first "$first"
 }
 
 formatted() {
@@ -308,7 +308,7 @@ case $what in
     component)
         step start_libvirt
         step build_and_run dev 'component_[a-z_0-9]*' component
-        step run_simulation
+        step run_simulation dev 2000 1
         ;;
     system) step run_system ;;
     package) step run_package ;;
@@ -319,11 +319,12 @@ case $what in
         check "floors (includes run down only)" tests/floors.sh
         step start_libvirt
         step build_and_run_all
-        step run_simulation
+        step run_simulation dev 2000 1
         check "clang-tidy on what changed" tidied
         step run_system
         step run_package
         step build_and_run asan "$test_targets" 'unit|component'
+        step run_simulation asan 300 1000000
         if [[ $what == long ]]; then
             step build_and_run tsan "$test_targets" 'unit|component'
         else
