@@ -24,6 +24,28 @@ void mend_step(World& world, const std::string& step) {
         world.hypervisor->heal(step);
 }
 
+// A VM "web" whose delete can't get past `step`, and what was there before it.
+struct Stuck {
+    World world;
+    std::vector<std::string> files_before;
+    std::size_t files_of_vm = 0;
+
+    explicit Stuck(const std::string& step) {
+        world.boot();
+        world.add_image();
+        files_before = world.files.files();
+        world.create_vm();
+        files_of_vm = world.files.files().size();
+        break_step(world, step);
+    }
+    // The operation, accepted.
+    Reply ask(const std::string& seconds) {
+        auto begun = world.call(net::Method::del, "/v1/vms/web?wait=" + seconds);
+        REQUIRE(begun.status == 202);
+        return begun;
+    }
+};
+
 }  // namespace
 
 TEST_CASE("a delete takes the console's logs along, those that were put aside, too") {
@@ -83,14 +105,9 @@ TEST_CASE("a delete cut off by a crash is finished at the next start") {
 TEST_CASE("a delete that fails is tried again until all is gone, and says meanwhile what holds it up") {
     const std::string step = GENERATE("power_off", "undefine", "files");
     CAPTURE(step);
-    World world;
-    world.boot();
-    world.add_image();
-    const auto files_before = world.files.files();
-    world.create_vm();
-    break_step(world, step);
-    const auto begun = world.call(net::Method::del, "/v1/vms/web?wait=30");
-    REQUIRE(begun.status == 202);
+    Stuck stuck{step};
+    auto& world = stuck.world;
+    const auto begun = stuck.ask("30");
     CHECK(begun.text("/state") == "running");
     CHECK(begun.text("/progress/phase") == "retry");
     CHECK(begun.text("/error/detail").find("no luck") != std::string::npos);
@@ -109,7 +126,7 @@ TEST_CASE("a delete that fails is tried again until all is gone, and says meanwh
     CHECK(done.text("/state") == "succeeded");
     CHECK(done.at("/error").is_null());
     CHECK(world.get("/v1/vms/web").status == 404);
-    CHECK(world.files.files() == files_before);
+    CHECK(world.files.files() == stuck.files_before);
     CHECK(world.hypervisor->all().empty());
 }
 
@@ -117,14 +134,9 @@ TEST_CASE("a delete that waits to try again outlives a crash and a stop of the a
     const std::string step = GENERATE("undefine", "files");
     const bool crash = GENERATE(true, false);
     CAPTURE(step, crash);
-    World world;
-    world.boot();
-    world.add_image();
-    const auto files_before = world.files.files();
-    world.create_vm();
-    break_step(world, step);
-    const auto begun = world.call(net::Method::del, "/v1/vms/web?wait=5");
-    REQUIRE(begun.status == 202);
+    Stuck stuck{step};
+    auto& world = stuck.world;
+    const auto begun = stuck.ask("5");
     if (crash)
         world.crash();
     else
@@ -134,28 +146,23 @@ TEST_CASE("a delete that waits to try again outlives a crash and a stop of the a
     const auto done = world.get("/v1/operations/" + begun.text("/id") + "?wait=61");
     CHECK(done.text("/state") == "succeeded");
     CHECK(done.at("/error").is_null());
-    CHECK(world.files.files() == files_before);
+    CHECK(world.files.files() == stuck.files_before);
     CHECK(world.hypervisor->all().empty());
 }
 
 TEST_CASE("a delete that waits to try again can be cancelled, and leaves the VM as sound as it is") {
     const std::string step = GENERATE("power_off", "undefine", "files");
     CAPTURE(step);
-    World world;
-    world.boot();
-    world.add_image();
-    world.create_vm();
-    const auto files = world.files.files().size();
-    break_step(world, step);
-    const auto begun = world.call(net::Method::del, "/v1/vms/web?wait=5");
-    REQUIRE(begun.status == 202);
+    Stuck stuck{step};
+    auto& world = stuck.world;
+    const auto begun = stuck.ask("5");
     const auto ended = world.post("/v1/operations/" + begun.text("/id") + "/cancel?wait=9");
     CHECK(ended.status == 200);
     CHECK(ended.text("/state") == "cancelled");
     CHECK(ended.text("/error/detail").find("no luck") != std::string::npos);
     const std::string phase = step == "files" ? "error" : "ready";
     CHECK(world.get("/v1/vms/web").text("/status/phase") == phase);
-    if (step != "files") CHECK(world.files.files().size() == files);
+    if (step != "files") CHECK(world.files.files().size() == stuck.files_of_vm);
     mend_step(world, step);
     world.pass(2min);
     CHECK(world.get("/v1/vms/web").text("/status/phase") == phase);

@@ -9,12 +9,13 @@ namespace json = boost::json;
 
 namespace {
 
-// The host goes down and comes up again: every domain is off.
-void boot_host(World& world, const std::string& boot_id) {
+// The host goes down and comes up again: every domain is off, and calls of `hanging` hang.
+void boot_host(World& world, const std::string& boot_id, const std::string& hanging = {}) {
     world.shut_down();
     world.files.put(World::boot_id_file, boot_id + "\n");
-    world.before_boot = [](fakes::FakeHypervisor& hypervisor) {
+    world.before_boot = [&hanging](fakes::FakeHypervisor& hypervisor) {
         for (const auto& [id, domain] : hypervisor.all()) hypervisor.set_power(id, virt::Power::off, "shutdown");
+        if (!hanging.empty()) hypervisor.hang(hanging);
     };
     world.boot();
     world.before_boot = {};
@@ -61,15 +62,8 @@ TEST_CASE("a boot during which the agent was killed counts until all was asked f
     world.boot();
     world.add_image();
     world.create_vm("last");
-    world.shut_down();
-    world.files.put(World::boot_id_file, "second\n");
-    world.before_boot = [](fakes::FakeHypervisor& hypervisor) {
-        for (const auto& [id, domain] : hypervisor.all()) hypervisor.set_power(id, virt::Power::off, "shutdown");
-        hypervisor.hang("domains");
-    };
-    world.boot();
+    boot_host(world, "second", "domains");
     world.crash();
-    world.before_boot = {};
     world.boot();
     world.pass(1s);
     CHECK(power(world, "last") == "running");
@@ -81,20 +75,12 @@ TEST_CASE("a boot during which the agent was killed counts until all was started
     world.boot();
     world.add_image();
     world.create_vm("last");
-    world.shut_down();
-    world.files.put(World::boot_id_file, "second\n");
-    world.before_boot = [](fakes::FakeHypervisor& hypervisor) {
-        for (const auto& [id, domain] : hypervisor.all()) hypervisor.set_power(id, virt::Power::off, "shutdown");
-        hypervisor.hang("start");
-    };
-    world.boot();
-    world.pass(1s);
+    boot_host(world, "second", "start");
     REQUIRE(world.hypervisor->count("start") == 1);
     if (crash)
         world.crash();
     else
         world.shut_down();
-    world.before_boot = {};
     world.boot();
     world.pass(1s);
     CHECK(power(world, "last") == "running");
