@@ -150,7 +150,11 @@ asio::awaitable<base::Result<void>> OperationService::Live::cancellable(asio::aw
 
 asio::awaitable<base::Result<void>> OperationService::Live::abortable(asio::awaitable<base::Result<void>> step,
                                                                       Abort abort) {
-    if (cancel_requested()) co_return base::fail(base::Errc::cancelled, "cancelled on request");
+    if (cancel_requested()) {
+        // What an agent that died had begun may go on.
+        if (!before_crash.empty()) co_await abort();
+        co_return base::fail(base::Errc::cancelled, "cancelled on request");
+    }
     const auto step_ended = std::make_shared<bool>(false);
     stop_step.slot().assign([this, abort = std::move(abort), step_ended](asio::cancellation_type) {
         if (cancel_requested()) owner.tasks_.spawn("abort " + operation_->id, keep_aborting(abort, step_ended));
@@ -158,7 +162,9 @@ asio::awaitable<base::Result<void>> OperationService::Live::abortable(asio::awai
     auto result = co_await std::move(step);
     *step_ended = true;
     stop_step.slot().clear();
-    if (!result && cancel_requested()) co_return base::fail(base::Errc::cancelled, "cancelled on request");
+    // Who went away didn't say how it ended.
+    const bool unknown = !result && result.error().code == base::Errc::hypervisor_unavailable;
+    if (!result && !unknown && cancel_requested()) co_return base::fail(base::Errc::cancelled, "cancelled on request");
     if (!result && stopping()) co_return base::fail(interrupted());
     co_return result;
 }

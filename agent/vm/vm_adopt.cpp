@@ -15,6 +15,17 @@ constexpr std::string_view new_name = "name";  // in an operation's plan
 
 std::uint64_t gib_up(std::uint64_t bytes) { return (bytes + (1ULL << 30) - 1) >> 30; }
 
+std::string name_in(const Operation& adoption) {
+    const auto* const name = adoption.plan.if_contains(new_name);
+    return name != nullptr && name->is_string() ? std::string{name->get_string()} : std::string{};
+}
+
+// The hypervisor may answer another time.
+bool passes(base::Errc code) {
+    return code == base::Errc::hypervisor_unavailable || code == base::Errc::deadline_exceeded ||
+           code == base::Errc::overloaded;
+}
+
 base::Error name_needed(const Vm& vm, std::string_view why) {
     auto detail = fmt::format("{} {}: give it a name", vm.name, why);
     base::Error error{base::Errc::validation_failed, "/name: " + detail};
@@ -81,8 +92,7 @@ std::optional<base::Error> VmService::name_taken(const std::string& name, std::s
 }
 
 void VmService::hold_name(const Operation& adoption) {
-    if (const auto* name = adoption.plan.if_contains(new_name); name != nullptr && name->is_string())
-        names_held_.emplace(std::string{name->get_string()}, adoption.target.id);
+    if (auto name = name_in(adoption); !name.empty()) names_held_.emplace(std::move(name), adoption.target.id);
 }
 
 asio::awaitable<Outcome> VmService::run_adopt(OperationControl& control, std::string id) {
@@ -126,11 +136,10 @@ asio::awaitable<bool> VmService::carries_record(OperationControl& control, std::
     co_return domain && domain->record == record;
 }
 
-// Errors: not_found, interrupted.
 asio::awaitable<base::Result<virt::DomainInfo>> VmService::look_until_known(OperationControl& control, std::string id) {
     while (!control.stopping()) {
         auto domain = co_await p_.hypervisor.domain(id);
-        if (domain || domain.error().code == base::Errc::not_found) co_return domain;
+        if (domain || !passes(domain.error().code)) co_return domain;
         control.stalled()();
         (void)co_await p_.clock.sleep_for(look_again);
     }
@@ -145,8 +154,9 @@ asio::awaitable<base::Result<Vm>> VmService::plan_adoption(OperationControl& con
     if (!domain) co_return base::fail(domain.error());
     // Written before a crash: it is ours by that, whatever a new look at it would say.
     if (may_be_written && domain->record)
-        if (auto ours = vm_from_document(*domain->record);
-            ours && ours->id == id && ours->plan.installation == placement_.installation)
+        if (auto ours = vm_from_document(*domain->record); ours && ours->id == id &&
+                                                           ours->plan.installation == placement_.installation &&
+                                                           ours->name == name_in(control.operation()))
             co_return std::move(*ours);
     if (!domain->persistent) {
         base::Error gone{base::Errc::state_conflict,
@@ -160,8 +170,7 @@ asio::awaitable<base::Result<Vm>> VmService::plan_adoption(OperationControl& con
     auto vm = vm_from_domain(*domain);
     vm.managed = true;
     vm.created_at = p_.clock.wall();
-    if (const auto* name = control.operation().plan.if_contains(new_name); name != nullptr && name->is_string())
-        vm.name = std::string{name->get_string()};
+    if (auto name = name_in(control.operation()); !name.empty()) vm.name = std::move(name);
     vm.plan.installation = placement_.installation;
     vm.plan.adopted = true;
     vm.spec.disks.clear();

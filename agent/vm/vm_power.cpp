@@ -29,6 +29,7 @@ void want_again(Vm& vm, bool asked, bool before) {
     if (vm.spec.power_on == asked) want_power(vm, before);
 }
 
+constexpr std::chrono::seconds save_again{2};  // while an earlier save is under way
 constexpr std::string_view force_key = "force";
 constexpr std::string_view timeout_key = "timeout_s";
 
@@ -122,7 +123,9 @@ asio::awaitable<std::optional<base::Result<void>>> VmService::go_on_with_power(O
                                                                                std::string id) {
     const auto& operation = control.operation();
     if (operation.kind == "vm.restart" && restart_is_halfway(control)) co_return co_await finish_restart(control, id);
-    if (operation.kind == "vm.stop")
+    const auto* vm = p_.index.find(id);
+    // Somebody may have started it since.
+    if (operation.kind == "vm.stop" && vm != nullptr && !vm->spec.power_on)
         co_return co_await control.cancellable(power_off(control, id, stop_options_left(operation, p_.clock.wall())));
     if (operation.kind == "vm.suspend" && control.step_before("suspend") != nullptr)
         co_return co_await save(control, id);
@@ -297,13 +300,28 @@ VmService::Begun VmService::suspend(base::Context context, std::string id, IfMat
                              [this, vm_id = (*vm)->id](OperationControl& control) { return save(control, vm_id); });
 }
 
+// libvirt carries on with the save of an agent that died, and lets nobody begin another meanwhile.
+VmService::Done VmService::save_to_the_end(OperationControl& control, std::string id) {
+    for (;;) {
+        auto saved = co_await p_.hypervisor.save(id, control.stalled());
+        if (saved || control.stopping()) co_return saved;
+        co_await p_.observer.refresh(id);
+        const auto* vm = p_.index.find(id);
+        if (vm != nullptr && vm->observed.power == Power::suspended) co_return base::Result<void>{};
+        const bool goes_on =
+            vm != nullptr && vm->observed.power == Power::paused && vm->observed.power_reason == "save";
+        if (!goes_on || saved.error().code != base::Errc::state_conflict) co_return saved;
+        control.stalled()();
+        if (!co_await p_.clock.sleep_for(save_again)) co_return saved;
+    }
+}
+
 VmService::Done VmService::save(OperationControl& control, std::string id) {
     (void)co_await control.begin_step("suspend");
-    co_return co_await control.abortable(
-        p_.hypervisor.save(id, control.stalled()), [this, id]() -> asio::awaitable<void> {
-            if (const auto done = co_await p_.hypervisor.abort_job(id); !done)
-                p_.log.warn("a save can't be ended", {{"vm", id}, {"error", done.error().detail}});
-        });
+    co_return co_await control.abortable(save_to_the_end(control, id), [this, id]() -> asio::awaitable<void> {
+        if (const auto done = co_await p_.hypervisor.abort_job(id); !done)
+            p_.log.warn("a save can't be ended", {{"vm", id}, {"error", done.error().detail}});
+    });
 }
 
 }  // namespace ghost::agent

@@ -112,7 +112,9 @@ asio::awaitable<Outcome> VmService::go_on(OperationControl& control, std::string
     vm = p_.index.find(id);
     if (vm == nullptr) co_return outcome;
     if (is_running(*vm) || kind == "vm.restart")
-        if (auto gone_on = co_await go_on_with_power(control, id); gone_on) outcome.result = *gone_on;
+        if (auto gone_on = co_await go_on_with_power(control, id); gone_on)
+            outcome.result = co_await judge_by_truth(
+                control, id, [kind](const Vm& now) { return is_reached(kind, now); }, std::move(*gone_on));
     // A domain that starts is paused at first; what was seen of it then may be the last so far.
     if (!control.stopping()) co_await p_.observer.refresh(id);
     vm = p_.index.find(id);
@@ -227,9 +229,11 @@ VmService::Begun VmService::begin(base::Context context, const Vm& vm, Verb verb
     }
     // A busy VM stays as it is: begin() below refuses. Otherwise nothing can come between this edit and the lock.
     const bool free = !verb.exclusive || !p_.operations.busy(id);
-    const auto before = vm;
-    if (verb.edit && free) {
-        request.plan[power_before] = before.spec.power_on;
+    const bool edits = verb.edit && free;
+    if (edits) {
+        auto& unaccepted = unaccepted_[id];
+        if (unaccepted.changes++ == 0) unaccepted.before = vm;
+        request.plan[power_before] = unaccepted.before.spec.power_on;
         p_.index.change(id, verb.edit);
         request.accept_with.emplace_back(changed_row(id));
     }
@@ -246,17 +250,26 @@ VmService::Begun VmService::begin(base::Context context, const Vm& vm, Verb verb
         co_return outcome;
     };
     auto begun = co_await p_.operations.begin(std::move(request), std::move(work));
-    if (!begun && free) {
-        if (verb.claim) p_.index.release(id);
-        if (verb.edit)
-            p_.index.change(id, [&before](Vm& now) {
-                now.owner = before.owner;
-                now.labels = before.labels;
-                now.spec = before.spec;
-                now.generation = before.generation;
-            });
-    }
+    if (!begun && free && verb.claim) p_.index.release(id);
+    if (edits) settle_change(id, begun.has_value());
     co_return begun;
+}
+
+// Of several at a time, which forced stops make possible, the last that is refused takes back what none of them did.
+void VmService::settle_change(const std::string& id, bool accepted) {
+    const auto it = unaccepted_.find(id);
+    assert(it != unaccepted_.end() && it->second.changes > 0);
+    auto& [changes, before] = it->second;
+    if (const auto* vm = p_.index.find(id); accepted && vm != nullptr)
+        before = *vm;
+    else if (changes == 1)
+        p_.index.change(id, [&before](Vm& now) {
+            now.owner = before.owner;
+            now.labels = before.labels;
+            now.spec = before.spec;
+            now.generation = before.generation;
+        });
+    if (--changes == 0) unaccepted_.erase(it);
 }
 
 }  // namespace ghost::agent

@@ -178,6 +178,7 @@ private:
     Done power_on(OperationControl& control, std::string id);
     Done power_off(OperationControl& control, std::string id, StopOptions options);
     Done save(OperationControl& control, std::string id);
+    Done save_to_the_end(OperationControl& control, std::string id);
     boost::asio::awaitable<base::Result<bool>> ask_to_shut_down(OperationControl& control, std::string id,
                                                                 base::Duration limit);
     Done apply_growth(std::string id);
@@ -187,12 +188,21 @@ private:
                                              base::Duration limit);
     base::Result<void> fits_to_start(const Vm& vm) const;
 
+    Begun start_for_boot(std::string id, base::Instant deadline);
+
     // update
     Done apply_spec(OperationControl& control, std::string id);
     Done apply_update(OperationControl& control, std::string id, VmPatch patch, bool record_changed);
 
     VmParts p_;
     VmPlacement placement_;
+    // A VM's record as it was before changes that aren't accepted yet, and how many of those there are.
+    struct Unaccepted {
+        std::size_t changes = 0;
+        Vm before;
+    };
+    void settle_change(const std::string& id, bool accepted);
+    std::map<std::string, Unaccepted> unaccepted_;
     std::map<std::string, Vm> leftovers_;
     std::set<std::string> leaving_;                               // leftovers that are just being taken away
     std::map<std::string, std::string, std::less<>> names_held_;  // by adoptions under way, name -> VM

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -217,8 +218,7 @@ def test_a_suspend_is_cancelled_and_the_guest_runs_on(act, vm, guest, libvirt, r
     assert saver is not None, "each save was over before it could be held"
     try:
         assert remote.post(f"{operation}/cancel").status == 202
-        until(lambda: "cancel" in (libvirt.try_virsh("domjobinfo", guest) or "cancel").lower()
-              or libvirt.state(guest) == "running", "libvirt ends its job")
+        time.sleep(3)  # libvirt is asked at once and again every second, and can't finish while the helper is held
     finally:
         os.kill(saver, signal.SIGCONT)
     ended = remote.ok("GET", operation, query={"wait": 60})

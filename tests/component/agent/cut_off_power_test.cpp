@@ -230,3 +230,71 @@ TEST_CASE("a suspend cut off by a crash is gone on with, or has succeeded when t
     CHECK(world.get("/v1/vms/web").text("/status/power") == "suspended");
     CHECK(world.get("/v1/vms/web").text("/spec/power") == "on");
 }
+
+TEST_CASE("a suspend whose save goes on without the agent ends when that does") {
+    const bool saved = GENERATE(true, false);
+    CAPTURE(saved);
+    World world;
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    world.hypervisor->hang("save");
+    const auto begun = world.post("/v1/vms/web/suspend");
+    REQUIRE(begun.status == 202);
+    world.crash();
+    world.before_boot = [&](fakes::FakeHypervisor& hypervisor) {
+        hypervisor.set_power(id, virt::Power::paused, "save");
+        hypervisor.fail("save", {base::Errc::state_conflict, "cannot acquire state change lock"},
+                        fakes::FakeHypervisor::always);
+    };
+    world.boot();
+    world.pass(2min);
+    const auto operation = "/v1/operations/" + begun.text("/id");
+    CHECK(world.get(operation).text("/state") == "running");
+    CHECK(world.get(operation).at("/stalled").as_bool());
+    world.hypervisor->set_power(id, saved ? virt::Power::suspended : virt::Power::running,
+                                saved ? "saved" : "save_canceled");
+    CHECK(world.get(operation + "?wait=9").text("/state") == (saved ? "succeeded" : "failed"));
+}
+
+TEST_CASE("a forced stop that a crash cut off doesn't stop a VM that somebody started since") {
+    World world;
+    world.boot();
+    world.add_image();
+    world.create_vm();
+    world.hypervisor->hang("domain");  // its end waits for a look at the domain
+    const auto begun = world.post("/v1/vms/web/stop", {{"force", true}});
+    REQUIRE(begun.status == 202);
+    world.hypervisor->release("domain");
+    world.store.fail_always(base::Error{base::Errc::io_error, "no luck"});
+    world.pass(20s);
+    REQUIRE(world.get("/v1/operations/" + begun.text("/id")).text("/state") == "running");
+    REQUIRE(world.get("/v1/vms/web").text("/status/power") == "off");
+    // Right when the database is well again, before the stop's end is tried once more.
+    world.store.fail_always(std::nullopt);
+    REQUIRE(world.post("/v1/vms/web/start").status == 202);
+    world.settle();
+    REQUIRE(world.get("/v1/vms/web").text("/status/power") == "running");
+    REQUIRE(world.get("/v1/operations/" + begun.text("/id")).text("/state") == "running");
+    world.crash();
+    world.boot();
+    world.pass(1min);
+    CHECK(world.get("/v1/vms/web").text("/status/power") == "running");
+    CHECK(world.get("/v1/vms/web").text("/spec/power") == "on");
+    CHECK(world.hypervisor->count("power_off") == 0);
+}
+
+TEST_CASE("changes that aren't accepted at the same time leave the VM as it was") {
+    World world;
+    world.boot();
+    world.add_image();
+    world.create_vm();
+    world.store.fail_always(base::Error{base::Errc::io_error, "no luck"});
+    const auto stop = world.send(net::Method::post, "/v1/vms/web/stop", boost::json::object{{"force", true}});
+    const auto restart = world.send(net::Method::post, "/v1/vms/web/restart", boost::json::object{});
+    world.settle();
+    CHECK((*stop)->status == 500);
+    CHECK((*restart)->status == 500);
+    CHECK(world.get("/v1/vms/web").text("/spec/power") == "on");
+    CHECK(world.get("/v1/vms/web").at("/generation").as_int64() == 1);
+}
