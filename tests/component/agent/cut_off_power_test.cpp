@@ -209,54 +209,6 @@ TEST_CASE("a stop that was cancelled right before a crash leaves the VM running,
     CHECK(world.get("/v1/vms/web").text("/spec/power") == "on");
 }
 
-TEST_CASE("a suspend cut off by a crash is gone on with, or has succeeded when the VM is so") {
-    const bool is_so = GENERATE(false, true);
-    CAPTURE(is_so);
-    World world;
-    world.boot();
-    world.add_image();
-    const auto id = world.create_vm();
-    world.hypervisor->hang("save");
-    const auto begun = world.post("/v1/vms/web/suspend");
-    REQUIRE(begun.status == 202);
-    world.crash();
-    if (is_so)
-        world.before_boot = [&](fakes::FakeHypervisor& hypervisor) {
-            hypervisor.set_power(id, virt::Power::suspended, "saved");
-        };
-    world.boot();
-    CHECK(world.get("/v1/operations/" + begun.text("/id") + "?wait=60").text("/state") == "succeeded");
-    CHECK(world.hypervisor->count("save") == (is_so ? 0 : 1));
-    CHECK(world.get("/v1/vms/web").text("/status/power") == "suspended");
-    CHECK(world.get("/v1/vms/web").text("/spec/power") == "on");
-}
-
-TEST_CASE("a suspend whose save goes on without the agent ends when that does") {
-    const bool saved = GENERATE(true, false);
-    CAPTURE(saved);
-    World world;
-    world.boot();
-    world.add_image();
-    const auto id = world.create_vm();
-    world.hypervisor->hang("save");
-    const auto begun = world.post("/v1/vms/web/suspend");
-    REQUIRE(begun.status == 202);
-    world.crash();
-    world.before_boot = [&](fakes::FakeHypervisor& hypervisor) {
-        hypervisor.set_power(id, virt::Power::paused, "save");
-        hypervisor.fail("save", {base::Errc::state_conflict, "cannot acquire state change lock"},
-                        fakes::FakeHypervisor::always);
-    };
-    world.boot();
-    world.pass(2min);
-    const auto operation = "/v1/operations/" + begun.text("/id");
-    CHECK(world.get(operation).text("/state") == "running");
-    CHECK(world.get(operation).at("/stalled").as_bool());
-    world.hypervisor->set_power(id, saved ? virt::Power::suspended : virt::Power::running,
-                                saved ? "saved" : "save_canceled");
-    CHECK(world.get(operation + "?wait=9").text("/state") == (saved ? "succeeded" : "failed"));
-}
-
 TEST_CASE("a forced stop that a crash cut off doesn't stop a VM that somebody started since") {
     World world;
     world.boot();

@@ -11,12 +11,13 @@ namespace {
 
 struct Suspending {
     World world;
+    std::string id;
     std::string operation;
 
     Suspending() {
         world.boot();
         world.add_image();
-        world.create_vm();
+        id = world.create_vm();
         world.hypervisor->hang("save");
         const auto begun = world.post("/v1/vms/web/suspend");
         REQUIRE(begun.status == 202);
@@ -74,4 +75,43 @@ TEST_CASE("a stop of the agent while a VM is suspended ends no job of the hyperv
     world.boot();
     CHECK(world.get(scene.operation + "?wait=9").text("/state") == "succeeded");
     CHECK(scene.power() == "suspended");
+}
+
+TEST_CASE("a suspend cut off by a crash is gone on with, or has succeeded when the VM is so") {
+    const bool is_so = GENERATE(false, true);
+    CAPTURE(is_so);
+    Suspending scene;
+    auto& world = scene.world;
+    const auto id = scene.id;
+    world.crash();
+    if (is_so)
+        world.before_boot = [&](fakes::FakeHypervisor& hypervisor) {
+            hypervisor.set_power(id, virt::Power::suspended, "saved");
+        };
+    world.boot();
+    CHECK(world.get(scene.operation + "?wait=60").text("/state") == "succeeded");
+    CHECK(world.hypervisor->count("save") == (is_so ? 0 : 1));
+    CHECK(scene.power() == "suspended");
+    CHECK(world.get("/v1/vms/web").text("/spec/power") == "on");
+}
+
+TEST_CASE("a suspend whose save goes on without the agent ends when that does") {
+    const bool saved = GENERATE(true, false);
+    CAPTURE(saved);
+    Suspending scene;
+    auto& world = scene.world;
+    const auto id = scene.id;
+    world.crash();
+    world.before_boot = [&](fakes::FakeHypervisor& hypervisor) {
+        hypervisor.set_power(id, virt::Power::paused, "save");
+        hypervisor.fail("save", {base::Errc::state_conflict, "cannot acquire state change lock"},
+                        fakes::FakeHypervisor::always);
+    };
+    world.boot();
+    world.pass(2min);
+    CHECK(world.get(scene.operation).text("/state") == "running");
+    CHECK(world.get(scene.operation).at("/stalled").as_bool());
+    world.hypervisor->set_power(id, saved ? virt::Power::suspended : virt::Power::running,
+                                saved ? "saved" : "save_canceled");
+    CHECK(world.get(scene.operation + "?wait=9").text("/state") == (saved ? "succeeded" : "failed"));
 }
