@@ -11,12 +11,13 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/http/message.hpp>
 #include <boost/beast/http/parser.hpp>
+#include <boost/system/system_error.hpp>
 
 #include <algorithm>
-#include <array>
 #include <list>
 #include <memory>
 #include <optional>
+#include <vector>
 
 namespace ghost::net {
 namespace {
@@ -29,6 +30,8 @@ constexpr auto quiet = asio::as_tuple(asio::use_awaitable);
 constexpr std::uint32_t header_limit = 64 * 1024;
 constexpr int interim_limit = 8;  // 1xx responses before the final one
 constexpr std::size_t input_limit = 2 * std::size_t{header_limit};
+constexpr std::size_t usual_room = 16 * 1024;
+constexpr std::size_t stream_room = 64 * 1024;  // several TLS records, so that a large body takes few turns of the loop
 
 std::string host_header(const Peer& peer) {
     const auto join = [](const std::string& host, const std::string& port, std::string_view usual) {
@@ -107,6 +110,15 @@ struct AnswerBody {
 };
 using AnswerParser = http::response_parser<AnswerBody>;
 
+ClientResponse head_of(const http::response<AnswerBody>& message) {
+    ClientResponse response{.status = message.result_int(), .headers = {}, .body = {}};
+    for (const auto& field : message) {
+        const auto name = field.name_string();
+        response.headers.add({name.data(), name.size()}, std::string{field.value()});
+    }
+    return response;
+}
+
 struct Failure {
     base::Error error;
     bool unanswered = false;  // the request may be sent again on another connection
@@ -125,7 +137,12 @@ public:
         base::Result<ClientResponse> result = base::fail(base::Errc::cancelled);
         if (mine) {
             const Turn turn{*this};
-            result = co_await exchange(request, deadline);
+            try {
+                result = co_await exchange(request, deadline);
+            } catch (...) {  // what ready_for_more threw, in the middle of an answer
+                transport_.reset();
+                throw;
+            }
         } else if (std::chrono::steady_clock::now() >= deadline) {
             result = base::fail(too_late());
         }
@@ -236,14 +253,19 @@ private:
             parser.header_limit(header_limit);
             parser.body_limit(boost::none);  // digest() and AnswerBody see to it
             parser.skip(request.method == Method::head);
-            while (!parser.is_done()) {
-                if (auto fault = digest(parser)) co_return std::unexpected{Failure{*std::move(fault)}};
+            std::string_view fresh;  // in room_
+            while (true) {
+                if (auto fault = digest(parser, fresh)) co_return std::unexpected{Failure{*std::move(fault)}};
                 if (parser.is_done() || body.stopped) break;
-                std::array<char, 16 * 1024> room;
-                const auto until = body.handed_on ? std::chrono::steady_clock::now() + request.stream_idle : deadline;
-                const auto io = co_await transport_->read_some(asio::buffer(room), until);
+                if (body.handed_on && request.ready_for_more) {
+                    const auto ready = co_await wait_until_ready(request);
+                    if (!ready) co_return std::unexpected{Failure{ready.error()}};
+                    body.stopped = !*ready;
+                    if (body.stopped) break;
+                }
+                const auto io = co_await read(body.handed_on, request, deadline);
+                fresh = {room_.data(), io.bytes};
                 unanswered = unanswered && io.bytes == 0;
-                input_.append(room.data(), io.bytes);
                 if (io) continue;
                 // Without a length a body ends with the connection; TLS's goodbye tells its end from a cut.
                 if (io.error == asio::error::eof && parser.is_header_done() && parser.need_eof()) {
@@ -252,7 +274,8 @@ private:
                     if (!error) break;
                 }
                 if (io.timed_out && body.handed_on) co_return std::unexpected{Failure{fell_silent()}};
-                co_return std::unexpected{failed(io, "no answer from", unanswered && repeatable(request))};
+                const auto* const doing = body.handed_on ? "an answer broke off that came from" : "no answer from";
+                co_return std::unexpected{failed(io, doing, unanswered && repeatable(request))};
             }
             if (parser.get().result_int() / 100 == 1 && parser.get().result_int() != 101) continue;
             co_return finished(parser.get(), parser.keep_alive() && !body.stopped);
@@ -261,22 +284,50 @@ private:
             Failure{{base::Errc::source_unavailable, describe(peer_) + " sent no final HTTP response"}}};
     }
 
-    // Parses what is here; the fault of an answer that is none, or is too large.
-    std::optional<base::Error> digest(AnswerParser& parser) {
+    // Whether whoever is handed the body wants more of it.
+    asio::awaitable<base::Result<bool>> wait_until_ready(const ClientRequest& request) {
+        bool ready = false;
+        try {
+            ready = co_await request.ready_for_more();
+        } catch (const boost::system::system_error& fault) {
+            if (fault.code() != asio::error::operation_aborted) throw;
+        }
+        co_await asio::this_coro::throw_if_cancelled(false);
+        const auto state = co_await asio::this_coro::cancellation_state;
+        if (state.cancelled() != asio::cancellation_type::none) co_return base::fail(base::Errc::cancelled);
+        co_return ready;
+    }
+
+    // Into room_.
+    asio::awaitable<Io> read(bool streamed, const ClientRequest& request, base::Instant deadline) {
+        if (const auto size = streamed ? stream_room : usual_room; room_.size() < size) room_.resize(size);
+        const auto until = streamed ? std::chrono::steady_clock::now() + request.stream_idle : deadline;
+        auto io = co_await transport_->read_some(asio::buffer(room_), until);
+        if (io && streamed && io.bytes < room_.size())
+            io.bytes += transport_->read_ready(asio::buffer(room_) + io.bytes);
+        co_return io;
+    }
+
+    // Parses what was left and what is fresh; the fault of an answer that is none, or is too large.
+    std::optional<base::Error> digest(AnswerParser& parser, std::string_view fresh) {
         error_code error;
         const auto put = [&] {
-            if (!error && !input_.empty()) input_.erase(0, parser.put(asio::buffer(input_), error));
+            if (!input_.empty()) {
+                input_.append(std::exchange(fresh, {}));
+                input_.erase(0, parser.put(asio::buffer(input_), error));
+            } else if (!fresh.empty()) {  // the body of a stream passes without a copy
+                fresh.remove_prefix(parser.put(asio::buffer(fresh), error));
+            }
         };
         auto& body = parser.get().body();
         const bool head_was_here = parser.is_header_done();
         put();
-        if (!head_was_here && parser.is_header_done() && !parser.is_done()) {
-            body.handed_on = body.request->on_body && parser.get().result_int() / 100 == 2;
-            const auto length = parser.content_length();
-            if (!body.handed_on && length && *length > body.request->max_body) error = http::error::body_limit;
+        if (!error && !head_was_here && parser.is_header_done()) {
+            begin_body(parser, error);
             parser.eager(true);
-            put();
+            if (!error && !body.stopped && !parser.is_done()) put();
         }
+        input_.append(fresh);
         if (body.stopped) return std::nullopt;
         if (error == http::error::body_limit)
             return base::Error{base::Errc::body_too_large, "the answer of " + describe(peer_) + " is larger than " +
@@ -286,12 +337,21 @@ private:
         return std::nullopt;
     }
 
+    static void begin_body(AnswerParser& parser, error_code& error) {
+        auto& body = parser.get().body();
+        const auto& request = *body.request;
+        const auto kind = parser.get().result_int() / 100;
+        const bool wanted = kind == 2 || (request.hand_on_every_status && kind != 1);
+        body.handed_on = request.on_body && wanted;
+        const auto length = parser.content_length();
+        if (!body.handed_on && !parser.is_done() && length && *length > request.max_body)
+            error = http::error::body_limit;
+        if (request.on_head && wanted && !error) body.stopped = !request.on_head(head_of(parser.get()));
+    }
+
     ClientResponse finished(http::response<AnswerBody>& message, bool keep_alive) {
-        ClientResponse response{.status = message.result_int(), .headers = {}, .body = std::move(message.body().text)};
-        for (const auto& field : message) {
-            const auto name = field.name_string();
-            response.headers.add({name.data(), name.size()}, std::string{field.value()});
-        }
+        auto response = head_of(message);
+        response.body = std::move(message.body().text);
         if (!keep_alive || !input_.empty()) transport_.reset();
         return response;
     }
@@ -299,6 +359,7 @@ private:
     Peer peer_;
     std::unique_ptr<Transport> transport_;  // null: not connected
     std::string input_;                     // read beyond what was parsed
+    std::vector<char> room_;                // what is read into
     std::list<Waiter*> waiters_;
     bool busy_ = false;
 };

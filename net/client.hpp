@@ -2,7 +2,9 @@
 #pragma once
 
 #include "base/error.hpp"
+#include "net/address_rules.hpp"
 #include "net/http.hpp"
+#include "net/proxy.hpp"
 #include "net/tls.hpp"
 
 #include <boost/asio/awaitable.hpp>
@@ -10,6 +12,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -23,13 +26,21 @@ struct HttpsPeer {
     std::string host;  // verified against the certificate, and sent as SNI
     std::string port = "443";
     TlsContext tls;
+    AddressRule may_connect = {};
+    std::optional<Proxy> proxy = {};  // CONNECT through it
 };
 struct HttpPeer {  // plain; for loopback
     std::string host;
     std::string port = "80";
+    AddressRule may_connect = {};
 };
 using Peer = std::variant<UnixPeer, HttpsPeer, HttpPeer>;
 
+struct ClientResponse {
+    unsigned status = 0;
+    Headers headers;
+    std::string body;
+};
 struct ClientRequest {
     Method method = Method::get;
     std::string target = "/";
@@ -39,19 +50,23 @@ struct ClientRequest {
     std::size_t max_body = 16 * 1024 * 1024;
     // Is handed the body of a 2xx answer piece by piece as it comes, whatever its size; the response's `body` stays
     // empty. False ends the exchange, without a fault, and the connection. Must not throw. `timeout` is then for all
-    // until the answer's head is here, `stream_idle` for each wait after it.
+    // until the answer's head is here, `stream_idle` for each wait after it. When the body breaks off, what was handed
+    // on is the beginning of it all the same.
     std::function<bool(std::string_view piece)> on_body = {};
     std::chrono::milliseconds stream_idle{45'000};
-};
-struct ClientResponse {
-    unsigned status = 0;
-    Headers headers;
-    std::string body;
+    // Is handed status and headers of a 2xx answer before its first piece. False as with on_body. Must not throw.
+    std::function<bool(const ClientResponse& head)> on_head = {};
+    // Awaited before each read of a body that on_body is handed, so that whoever takes it sets the pace: the time in it
+    // counts against no limit. False as with on_body. A cancellation of the exchange reaches what it awaits; it runs
+    // with throw_if_cancelled(false).
+    std::function<boost::asio::awaitable<bool>()> ready_for_more = {};
+    bool hand_on_every_status = false;  // not only 2xx
 };
 
 // Connects on first use, keeps the connection while the server does, and opens it again (once, for requests that
-// never reached the server) when it was closed meanwhile. Errors: source_unavailable (can't resolve, connect, verify;
-// the sentence says which and to whom), deadline_exceeded, cancelled, body_too_large.
+// never reached the server) when it was closed meanwhile. Errors: source_unavailable (can't resolve, connect, verify,
+// or the answer broke off; the sentence says which and to whom, and the fact `certificate` what was wrong with the
+// peer's), address_not_allowed, deadline_exceeded, cancelled, body_too_large.
 class Client {
 public:
     virtual ~Client() = default;

@@ -1,5 +1,7 @@
 #include "net/connect.hpp"
 
+#include "net/text.hpp"
+#include "net/tunnel.hpp"
 #include "net/watchdog.hpp"
 
 #include <boost/asio/as_tuple.hpp>
@@ -9,11 +11,11 @@
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sys/un.h>
 
-#include <algorithm>
 #include <charconv>
 #include <memory>
 #include <vector>
@@ -22,9 +24,9 @@ namespace ghost::net {
 namespace {
 
 namespace asio = boost::asio;
+using asio::ip::tcp;
 using boost::system::error_code;
 using GenericEndpoint = asio::generic::stream_protocol::endpoint;
-using Endpoints = std::vector<GenericEndpoint>;
 
 constexpr auto quiet = asio::as_tuple(asio::use_awaitable);
 
@@ -33,43 +35,45 @@ struct Name {
     std::string port;
 };
 
+std::string bracketed(const std::string& host) { return host.find(':') != std::string::npos ? "[" + host + "]" : host; }
+
 std::string url(std::string_view scheme, const std::string& host, const std::string& port) {
-    const bool v6 = host.find(':') != std::string::npos;
-    return std::string{scheme} + (v6 ? "[" + host + "]" : host) + ":" + port;
+    return std::string{scheme} + bracketed(host) + ":" + port;
 }
 
 base::Instant now() { return std::chrono::steady_clock::now(); }
 
-std::unexpected<base::Error> too_late(const Peer& peer) {
-    return base::fail(base::Errc::deadline_exceeded, "connecting to " + describe(peer) + " took too long");
+std::unexpected<base::Error> too_late(const std::string& who) {
+    return base::fail(base::Errc::deadline_exceeded, "connecting to " + who + " took too long");
 }
 
-std::optional<Endpoints> numeric(const Name& name) {
+std::optional<std::vector<tcp::endpoint>> numeric(const Name& name) {
     error_code error;
     const auto address = asio::ip::make_address(name.host, error);
     std::uint16_t port = 0;
     const auto* end = name.port.data() + name.port.size();
     const auto parsed = std::from_chars(name.port.data(), end, port);
     if (error || parsed.ec != std::errc{} || parsed.ptr != end) return std::nullopt;
-    return Endpoints{GenericEndpoint{asio::ip::tcp::endpoint{address, port}}};
+    return std::vector{tcp::endpoint{address, port}};
 }
 
 // A look-up in asio's resolver thread can't be called back: it is left to end by itself.
 struct Lookup {
     explicit Lookup(const asio::any_io_executor& executor) : resolver(executor), done(executor, base::Instant::max()) {}
-    asio::ip::tcp::resolver resolver;
+    tcp::resolver resolver;
     asio::steady_timer done;  // cancelled when the answer is here
     error_code error;
-    Endpoints endpoints;
+    std::vector<tcp::endpoint> endpoints;
     bool answered = false;
 };
 
-asio::awaitable<base::Result<Endpoints>> look_up(const Peer& peer, const Name& name, base::Instant deadline) {
+asio::awaitable<base::Result<std::vector<tcp::endpoint>>> look_up(const std::string& who, const Name& name,
+                                                                  base::Instant deadline) {
     if (auto known = numeric(name)) co_return *std::move(known);
     const auto executor = co_await asio::this_coro::executor;
     const auto lookup = std::make_shared<Lookup>(executor);
     lookup->resolver.async_resolve(name.host, name.port,
-                                   [lookup](error_code error, const asio::ip::tcp::resolver::results_type& results) {
+                                   [lookup](error_code error, const tcp::resolver::results_type& results) {
                                        lookup->error = error;
                                        for (const auto& result : results)
                                            lookup->endpoints.emplace_back(result.endpoint());
@@ -79,7 +83,7 @@ asio::awaitable<base::Result<Endpoints>> look_up(const Peer& peer, const Name& n
     lookup->done.expires_at(deadline);
     co_await lookup->done.async_wait(quiet);
     if (!lookup->answered) {
-        if (now() >= deadline) co_return too_late(peer);
+        if (now() >= deadline) co_return too_late(who);
         co_return base::fail(base::Errc::cancelled);
     }
     if (lookup->error)
@@ -88,18 +92,89 @@ asio::awaitable<base::Result<Endpoints>> look_up(const Peer& peer, const Name& n
     co_return std::move(lookup->endpoints);
 }
 
-asio::awaitable<base::Result<Endpoints>> endpoints_of(const Peer& peer, base::Instant deadline) {
-    if (const auto* local = std::get_if<UnixPeer>(&peer)) {
-        if (local->path.empty() || local->path.size() >= sizeof(sockaddr_un::sun_path))
-            co_return base::fail(base::Errc::source_unavailable,
-                                 "not a socket's path: \"" + local->path + "\" is empty or too long");
-        co_return Endpoints{GenericEndpoint{asio::local::stream_protocol::endpoint{local->path}}};
+// What `host` stands for without asking anyone: an address in any of the forms that resolvers take ("127.1"), or
+// localhost.
+std::optional<asio::ip::address> evident_address(std::string host) {
+    if (host.ends_with('.')) host.pop_back();
+    const auto last = std::string_view{host}.substr(host.rfind('.') + 1);
+    if (same_token(last, "localhost")) return asio::ip::address_v4::loopback();
+    error_code error;
+    auto address = asio::ip::make_address(host, error);
+    if (!error) return address;
+    in_addr v4{};
+    if (::inet_aton(host.c_str(), &v4) == 0) return std::nullopt;
+    return asio::ip::address_v4{ntohl(v4.s_addr)};
+}
+
+std::unexpected<base::Error> not_allowed(const std::string& who, const std::string& host,
+                                         const asio::ip::address& address) {
+    const auto text = address.to_string();
+    return base::fail(base::Errc::address_not_allowed,
+                      "cannot connect to " + who + ": " +
+                          (text == host ? text + " is" : host + " resolves to " + text + ", which is") +
+                          " not a public address");
+}
+
+// Tries them in turn, each with a fair part of the time.
+asio::awaitable<base::Result<StreamSocket>> dial(const std::string& who, const std::vector<GenericEndpoint>& endpoints,
+                                                 base::Instant deadline) {
+    const auto executor = co_await asio::this_coro::executor;
+    error_code last = asio::error::host_not_found;
+    for (std::size_t i = 0; i < endpoints.size(); ++i) {
+        if (now() >= deadline) co_return too_late(who);
+        const auto share = (deadline - now()) / static_cast<long>(endpoints.size() - i);
+        StreamSocket socket{executor};
+        socket.open(endpoints[i].protocol(), last);
+        if (last) continue;
+        ::fcntl(socket.native_handle(), F_SETFD, FD_CLOEXEC);
+        Watchdog<StreamSocket> watchdog{socket};
+        const Watchdog<StreamSocket>::Guard guard{watchdog, now() + share};
+        const auto [error] = co_await socket.async_connect(endpoints[i], quiet);
+        last = guard.expired() ? error_code{asio::error::timed_out} : error;
+        if (last == asio::error::operation_aborted) co_return base::fail(base::Errc::cancelled);
+        if (last) continue;
+        const int on = 1;
+        ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        co_return std::move(socket);
     }
-    Name name;
-    if (const auto* https = std::get_if<HttpsPeer>(&peer)) name = {https->host, https->port};
-    if (const auto* http = std::get_if<HttpPeer>(&peer)) name = {http->host, http->port};
-    auto found = co_await look_up(peer, name, deadline);
-    co_return found;
+    if (now() >= deadline) co_return too_late(who);
+    co_return base::fail(base::Errc::source_unavailable, "cannot connect to " + who + ": " + last.message());
+}
+
+asio::awaitable<base::Result<StreamSocket>> connect_local(const std::string& path, base::Instant deadline) {
+    if (path.empty() || path.size() >= sizeof(sockaddr_un::sun_path))
+        co_return base::fail(base::Errc::source_unavailable,
+                             "not a socket's path: \"" + path + "\" is empty or too long");
+    const std::vector endpoints{GenericEndpoint{asio::local::stream_protocol::endpoint{path}}};
+    auto socket = co_await dial(path, endpoints, deadline);
+    co_return socket;
+}
+
+asio::awaitable<base::Result<StreamSocket>> connect_directly(const std::string& who, const Name& name,
+                                                             const AddressRule& rule, base::Instant deadline) {
+    const auto found = co_await look_up(who, name, deadline);
+    if (!found) co_return base::fail(found.error());
+    std::vector<GenericEndpoint> allowed;
+    for (const auto& endpoint : *found)
+        if (!rule || rule(endpoint.address())) allowed.emplace_back(endpoint);
+    if (allowed.empty() && !found->empty()) co_return not_allowed(who, name.host, found->front().address());
+    auto socket = co_await dial(who, allowed, deadline);
+    co_return socket;
+}
+
+// The proxy resolves the name; what can be told without that is judged here.
+asio::awaitable<base::Result<StreamSocket>> connect_through(const Proxy& proxy, const HttpsPeer& peer,
+                                                            base::Instant deadline) {
+    if (const auto address = evident_address(peer.host); address && peer.may_connect && !peer.may_connect(*address))
+        co_return not_allowed(describe(peer), peer.host, *address);
+    const AddressRule any;
+    const Name name{proxy.host, proxy.port};
+    auto socket = co_await connect_directly("the proxy " + describe(proxy), name, any, deadline);
+    if (!socket) co_return base::fail(std::move(socket.error()));
+    const auto authority = bracketed(peer.host) + ":" + peer.port;
+    if (auto open = co_await open_tunnel(*socket, proxy, authority, deadline); !open)
+        co_return base::fail(std::move(open.error()));
+    co_return std::move(socket);
 }
 
 }  // namespace
@@ -111,29 +186,21 @@ std::string describe(const Peer& peer) {
 }
 
 asio::awaitable<base::Result<StreamSocket>> connect_to(const Peer& peer, base::Instant deadline) {
-    const auto endpoints = co_await endpoints_of(peer, deadline);
-    if (!endpoints) co_return base::fail(endpoints.error());
-    const auto executor = co_await asio::this_coro::executor;
-    error_code last = asio::error::host_not_found;
-    for (std::size_t i = 0; i < endpoints->size(); ++i) {
-        if (now() >= deadline) co_return too_late(peer);
-        const auto share = (deadline - now()) / static_cast<long>(endpoints->size() - i);
-        StreamSocket socket{executor};
-        socket.open((*endpoints)[i].protocol(), last);
-        if (last) continue;
-        ::fcntl(socket.native_handle(), F_SETFD, FD_CLOEXEC);
-        Watchdog<StreamSocket> watchdog{socket};
-        const Watchdog<StreamSocket>::Guard guard{watchdog, now() + share};
-        const auto [error] = co_await socket.async_connect((*endpoints)[i], quiet);
-        last = guard.expired() ? error_code{asio::error::timed_out} : error;
-        if (last == asio::error::operation_aborted) co_return base::fail(base::Errc::cancelled);
-        if (last) continue;
-        const int on = 1;
-        ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        co_return std::move(socket);
+    const auto* https = std::get_if<HttpsPeer>(&peer);
+    const auto* plain = std::get_if<HttpPeer>(&peer);
+    base::Result<StreamSocket> socket = base::fail(base::Errc::internal);
+    if (https && https->proxy) {
+        socket = co_await connect_through(*https->proxy, *https, deadline);
+    } else if (https) {
+        const Name name{https->host, https->port};
+        socket = co_await connect_directly(describe(peer), name, https->may_connect, deadline);
+    } else if (plain) {
+        const Name name{plain->host, plain->port};
+        socket = co_await connect_directly(describe(peer), name, plain->may_connect, deadline);
+    } else {
+        socket = co_await connect_local(std::get<UnixPeer>(peer).path, deadline);
     }
-    if (now() >= deadline) co_return too_late(peer);
-    co_return base::fail(base::Errc::source_unavailable, "cannot connect to " + describe(peer) + ": " + last.message());
+    co_return socket;
 }
 
 }  // namespace ghost::net

@@ -37,6 +37,12 @@ std::size_t utf8_length(std::string_view text) noexcept {
 
 }  // namespace
 
+std::string to_lower(std::string_view text) {
+    std::string result{text};
+    std::ranges::transform(result, result.begin(), lower);
+    return result;
+}
+
 bool same_token(std::string_view a, std::string_view b) noexcept { return std::ranges::equal(a, b, {}, lower, lower); }
 
 bool is_token(std::string_view text) noexcept {

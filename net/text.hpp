@@ -1,12 +1,14 @@
 // The rules of HTTP's text: tokens, field values, UTF-8.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 namespace ghost::net {
 
 // Equal without regard to ASCII case.
 [[nodiscard]] bool same_token(std::string_view a, std::string_view b) noexcept;
+[[nodiscard]] std::string to_lower(std::string_view text);  // ASCII's letters
 // RFC 9110's token: a header's or a method's name.
 [[nodiscard]] bool is_token(std::string_view text) noexcept;
 // Well-formed UTF-8: no overlong form, surrogate, or anything above U+10FFFF.

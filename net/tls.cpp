@@ -96,6 +96,19 @@ base::Result<void> trust(ssl::context& context, const std::string& pem, const st
     return {};
 }
 
+base::Result<void> trust_file(ssl::context& context, const std::string& path) {
+    const auto authorities = read_pem(path, Secrecy::open);
+    if (!authorities) return base::fail(authorities.error());
+    return trust(context, *authorities, path);
+}
+
+base::Result<void> trust_system(ssl::context& context) {
+    error_code error;
+    context.set_default_verify_paths(error);
+    if (error) return base::fail(base::Errc::io_error, "cannot load the system's CAs: " + error.message());
+    return {};
+}
+
 // Names the CAs to clients that ask which certificate to send.
 void announce(ssl::context& context, const std::string& pem) {
     BIO* bio = BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()));
@@ -175,16 +188,16 @@ base::Result<TlsContext> make_client_tls(const TlsFiles& files) {
     if (!files.certificate.empty() || !files.key.empty()) {
         if (auto used = use_identity(*context, files); !used) return base::fail(used.error());
     }
-    if (files.ca.empty()) {
-        error_code error;
-        context->set_default_verify_paths(error);
-        if (error) return base::fail(base::Errc::io_error, "cannot load the system's CAs: " + error.message());
-    } else {
-        const auto authorities = read_pem(files.ca, Secrecy::open);
-        if (!authorities) return base::fail(authorities.error());
-        if (auto trusted = trust(*context, *authorities, files.ca); !trusted) return base::fail(trusted.error());
-    }
+    const auto trusted = files.ca.empty() ? trust_system(*context) : trust_file(*context, files.ca);
+    if (!trusted) return base::fail(trusted.error());
     SSL_CTX_set_verify(context->native_handle(), SSL_VERIFY_PEER, nullptr);
+    return context;
+}
+
+base::Result<TlsContext> make_web_tls(const std::string& extra_ca) {
+    auto context = make_client_tls({});
+    if (!context || extra_ca.empty()) return context;
+    if (auto trusted = trust_file(**context, extra_ca); !trusted) return base::fail(trusted.error());
     return context;
 }
 

@@ -27,4 +27,8 @@ using TlsContext = std::shared_ptr<boost::asio::ssl::context>;
 // Verifies the peer against `files.ca` (the system's store when empty); certificate and key are optional.
 [[nodiscard]] base::Result<TlsContext> make_client_tls(const TlsFiles& files);
 
+// For anybody's servers: verifies them against the system's store and, unless empty, the CAs in the PEM file `extra_ca`
+// beside it.
+[[nodiscard]] base::Result<TlsContext> make_web_tls(const std::string& extra_ca = {});
+
 }  // namespace ghost::net

@@ -65,7 +65,7 @@ public:
         }
         if (guard.expired()) co_return base::fail(base::Errc::deadline_exceeded, "the TLS handshake took too long");
         if (error == asio::error::operation_aborted) co_return base::fail(base::Errc::cancelled);
-        co_return base::fail(base::Errc::source_unavailable, describe(error));
+        co_return base::fail(rejected(error));
     }
 
     asio::awaitable<Io> read_some(asio::mutable_buffer room, base::Instant deadline) override {
@@ -81,6 +81,19 @@ public:
         }
         io.timed_out = io.error == asio::error::operation_aborted && guard.expired();
         co_return io;
+    }
+
+    // A TLS stream gives one record at a time, however many have come.
+    std::size_t read_ready(asio::mutable_buffer room) noexcept override {
+        error_code error;
+        if (established_ && !socket_.non_blocking()) socket_.non_blocking(true, error);
+        std::size_t total = 0;
+        while (established_ && !error && room.size() > 0) {
+            const auto bytes = tls_->read_some(asio::buffer(room), error);
+            total += bytes;
+            room += bytes;
+        }
+        return total;
     }
 
     asio::awaitable<Io> write(std::span<const asio::const_buffer> pieces, base::Instant deadline) override {
@@ -147,13 +160,17 @@ private:
     }
 
     // OpenSSL's reason, and what was wrong with the peer's certificate.
-    std::string describe(error_code cause) {
+    base::Error rejected(error_code cause) {
+        base::Error error{base::Errc::source_unavailable, "TLS handshake failed: " + cause.message()};
         const auto verified = SSL_get_verify_result(tls_->native_handle());
-        if (verified != X509_V_OK)
-            return std::string{"certificate verification failed: "} + X509_verify_cert_error_string(verified);
-        if (cause == asio::error::eof || cause == asio::ssl::error::stream_truncated)
-            return "the connection ended during the TLS handshake";
-        return "TLS handshake failed: " + cause.message();
+        if (verified != X509_V_OK) {
+            const auto* const reason = X509_verify_cert_error_string(verified);
+            error.detail = std::string{"certificate verification failed: "} + reason;
+            error.facts["certificate"] = reason;
+        } else if (cause == asio::error::eof || cause == asio::ssl::error::stream_truncated) {
+            error.detail = "the connection ended during the TLS handshake";
+        }
+        return error;
     }
 
     StreamSocket socket_;

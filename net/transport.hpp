@@ -35,10 +35,13 @@ class Transport {
 public:
     virtual ~Transport() = default;
 
-    // TLS's, or nothing on a plain connection; the fault is a sentence: "certificate has expired".
+    // TLS's, or nothing on a plain connection; the fault is a sentence: "certificate has expired". When it is the
+    // peer's certificate that is wrong, the fact `certificate` says in what way.
     [[nodiscard]] virtual boost::asio::awaitable<base::Result<void>> handshake(base::Instant deadline) = 0;
     [[nodiscard]] virtual boost::asio::awaitable<Io> read_some(boost::asio::mutable_buffer room,
                                                                base::Instant deadline) = 0;
+    // What more is here already, without a wait; 0 as well when that ended in a fault, which the next read_some tells.
+    [[nodiscard]] virtual std::size_t read_ready(boost::asio::mutable_buffer) noexcept { return 0; }
     // All of `pieces`, one after the other. After a timeout the connection is of no more use.
     [[nodiscard]] virtual boost::asio::awaitable<Io> write(std::span<const boost::asio::const_buffer> pieces,
                                                            base::Instant deadline) = 0;
