@@ -1,9 +1,9 @@
 #include "storage/copy_file.hpp"
 
 #include "base/descriptor.hpp"
+#include "storage/digest.hpp"
 
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -32,26 +32,6 @@ constexpr std::size_t chunk_size = 1024 * 1024;
 constexpr std::uint64_t write_back_every = 32 * chunk_size;
 constexpr std::chrono::milliseconds report_every{250};
 
-class Digest {
-public:
-    explicit Digest(const EVP_MD* kind) : context_(EVP_MD_CTX_new()) {
-        if (!context_ || EVP_DigestInit_ex(context_.get(), kind, nullptr) != 1) throw std::bad_alloc{};
-    }
-    void add(std::span<const char> bytes) { EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()); }
-    [[nodiscard]] std::string hex() {
-        std::array<unsigned char, EVP_MAX_MD_SIZE> out{};
-        unsigned length = 0;
-        EVP_DigestFinal_ex(context_.get(), out.data(), &length);
-        return fmt::format("{:02x}", fmt::join(out.begin(), out.begin() + length, ""));
-    }
-
-private:
-    struct Free {
-        void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
-    };
-    std::unique_ptr<EVP_MD_CTX, Free> context_;
-};
-
 auto os_error(int number, const std::string& what) {
     auto error = base::errno_error(number, what);
     if (number == ENOENT) error.code = Errc::not_found;
@@ -73,9 +53,7 @@ auto no_room(const std::string& to, std::uint64_t needed, std::uint64_t free) {
 
 class Copy {
 public:
-    Copy(const CopyJob& job, const std::atomic<bool>& stop) : job_(job), stop_(stop) {
-        if (job.sha512) sha512_.emplace_back(EVP_sha512());
-    }
+    Copy(const CopyJob& job, const std::atomic<bool>& stop) : job_(job), stop_(stop), digests_(job.sha512) {}
 
     Result<Copied> run() {
         if (auto opened = open(); !opened) return base::fail(std::move(opened).error());
@@ -83,8 +61,8 @@ public:
             ::unlink(job_.to.c_str());
             return base::fail(std::move(done).error());
         }
-        Copied copied{size_, sha256_.hex(), {}, reflinked_};
-        if (job_.sha512) copied.sha512 = sha512_.front().hex();
+        Copied copied{size_, digests_.sha256.hex(), {}, reflinked_};
+        if (digests_.sha512) copied.sha512 = digests_.sha512->hex();
         return copied;
     }
 
@@ -147,7 +125,7 @@ private:
         while (done_ < until) {
             if (auto go = between(); !go) return go;
             const auto length = static_cast<std::size_t>(std::min<std::uint64_t>(chunk_size, until - done_));
-            hash(std::span{zeros}.first(length));
+            digests_.add(std::span{zeros}.first(length));
             done_ += length;
         }
         return {};
@@ -161,7 +139,7 @@ private:
         if (count < 0) return os_error(errno, "cannot read " + job_.from);
         if (count == 0) return changed();
         const auto bytes = std::span<const char>{buffer_}.first(static_cast<std::size_t>(count));
-        hash(bytes);
+        digests_.add(bytes);
         if (!reflinked_)
             if (auto written = write(bytes); !written) return written;
         done_ += bytes.size();
@@ -196,11 +174,6 @@ private:
         return {};
     }
 
-    void hash(std::span<const char> bytes) {
-        sha256_.add(bytes);
-        for (auto& digest : sha512_) digest.add(bytes);
-    }
-
     std::unexpected<base::Error> failed(int number) const {
         if (number == ENOSPC || number == EDQUOT) return no_room(job_.to, size_ - done_, free_bytes(to_.get()));
         return os_error(number, "cannot write " + job_.to);
@@ -220,8 +193,7 @@ private:
     std::uint64_t started_ = 0;  // write-back was asked for up to here
     bool reflinked_ = false;
     std::vector<char> buffer_ = std::vector<char>(chunk_size);
-    Digest sha256_{EVP_sha256()};
-    std::vector<Digest> sha512_;  // one, when it was asked for
+    Digests digests_;
     std::chrono::steady_clock::time_point next_report_ = std::chrono::steady_clock::now() + report_every;
 };
 

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -40,8 +41,30 @@ struct CopyOptions {
     std::function<void(std::uint64_t done, std::uint64_t total)> progress;  // called on the loop, a few times a second
 };
 
+struct GrowOptions {
+    bool sha512 = false;
+    std::function<void(std::uint64_t done, std::uint64_t total)> progress = {};  // of hashing what is there already
+};
+
+// A file that grows at its end and is hashed as it does. One call at a time. Destroyed, it leaves the file as it is.
+// Errors: those of Files.
+class GrowingFile {
+public:
+    template <class T>
+    using Task = boost::asio::awaitable<base::Result<T>>;
+    virtual ~GrowingFile() = default;
+
+    [[nodiscard]] virtual std::uint64_t size() const noexcept = 0;
+    // Of a failed append a part may be there; size() and digests don't count it, and the next append overwrites it.
+    [[nodiscard]] virtual Task<void> append(std::string bytes) = 0;
+    [[nodiscard]] virtual Task<void> start_over() = 0;  // empty again
+    // Durable from here on, in its final mode; nothing may follow.
+    [[nodiscard]] virtual Task<Copied> seal(unsigned mode) = 0;
+};
+
 // Errors: not_found, already_exists, insufficient_storage (a copy's with base::add_disk_facts),
-// io_error (with path and reason), cancelled, overloaded. A cancellation doesn't interrupt anything but copy().
+// io_error (with path and reason), cancelled, overloaded. A cancellation doesn't interrupt anything but copy() and
+// grow().
 class Files {
 public:
     template <class T>
@@ -64,6 +87,8 @@ public:
     // must be a regular file (io_error otherwise, also when it changes meanwhile), `to` must not exist
     // (already_exists). A copy that fails or is cancelled leaves no `to`.
     [[nodiscard]] virtual Task<Copied> copy(std::string from, std::string to, CopyOptions options) = 0;
+    // Goes on with the file at `path`, whose bytes are hashed again, or begins it, mode 0600.
+    [[nodiscard]] virtual Task<std::unique_ptr<GrowingFile>> grow(std::string path, GrowOptions options) = 0;
     [[nodiscard]] virtual Task<Space> space(std::string path) = 0;
     // Runs work that would hold up the loop; it owns what it touches.
     [[nodiscard]] virtual Task<std::string> make(std::function<base::Result<std::string>()> work) = 0;

@@ -2,6 +2,7 @@
 
 #include "base/descriptor.hpp"
 #include "storage/copy_file.hpp"
+#include "storage/local_growing_file.hpp"
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/post.hpp>
@@ -169,6 +170,17 @@ Result<std::string> resolve_now(const std::string& path) {
     return std::string{real.get()};
 }
 
+using Report = std::function<void(std::uint64_t done, std::uint64_t total)>;
+
+// For a thread to report to the loop. Posted from one thread, so the last report runs before the coroutine resumes.
+Report on_loop(boost::asio::any_io_executor loop, Report report) {
+    if (!report) return {};
+    return [loop = std::move(loop), shared = std::make_shared<Report>(std::move(report))](std::uint64_t done,
+                                                                                          std::uint64_t total) {
+        boost::asio::post(loop, [shared, done, total] { (*shared)(done, total); });
+    };
+}
+
 }  // namespace
 
 Files::Task<std::optional<FileInfo>> LocalFiles::stat(std::string path) {
@@ -213,16 +225,17 @@ Files::Task<std::vector<std::string>> LocalFiles::list(std::string directory) {
 
 Files::Task<Copied> LocalFiles::copy(std::string from, std::string to, CopyOptions options) {
     CopyJob copy{std::move(from), std::move(to), options.mode, options.sha512, true, {}};
-    const auto loop = co_await boost::asio::this_coro::executor;
-    if (options.progress) {
-        // Posted from one thread, so the last report runs before the coroutine resumes.
-        const auto progress = std::make_shared<decltype(options.progress)>(std::move(options.progress));
-        copy.report = [loop, progress](std::uint64_t done, std::uint64_t total) {
-            boost::asio::post(loop, [progress, done, total] { (*progress)(done, total); });
-        };
-    }
+    copy.report = on_loop(co_await boost::asio::this_coro::executor, std::move(options.progress));
     auto job = [&copy](const std::atomic<bool>& stop) { return copy_file(copy, stop); };
     co_return co_await copies_.run_stoppable(std::move(job));
+}
+
+Files::Task<std::unique_ptr<GrowingFile>> LocalFiles::grow(std::string path, GrowOptions options) {
+    const auto report = on_loop(co_await boost::asio::this_coro::executor, std::move(options.progress));
+    auto job = [&](const std::atomic<bool>& stop) { return GrowingBytes::open(path, options.sha512, report, stop); };
+    auto opened = co_await copies_.run_stoppable(std::move(job));
+    if (!opened) co_return base::fail(std::move(opened).error());
+    co_return std::make_unique<LocalGrowingFile>(pool_, std::move(*opened));
 }
 
 Files::Task<Space> LocalFiles::space(std::string path) {

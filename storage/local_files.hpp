@@ -20,6 +20,7 @@ public:
     Task<void> make_directories(std::string path, unsigned mode) override;
     Task<std::vector<std::string>> list(std::string directory) override;
     Task<Copied> copy(std::string from, std::string to, CopyOptions options) override;
+    Task<std::unique_ptr<GrowingFile>> grow(std::string path, GrowOptions options) override;
     Task<Space> space(std::string path) override;
     Task<std::string> make(std::function<base::Result<std::string>()> work) override;
     Task<std::string> resolve(std::string path) override;

@@ -1,5 +1,7 @@
 #include "fakes/memory_files.hpp"
 
+#include "fakes/memory_change.hpp"
+
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -42,20 +44,6 @@ std::string temporary_of(const std::string& path) {
 }
 
 }  // namespace
-
-// Stands in the list of what is under way as long as it lives.
-class MemoryFiles::Change {
-public:
-    Change(MemoryFiles& files, UnderWay what)
-        : files_(files), at_(files_.under_way_.insert(files_.under_way_.end(), std::move(what))) {}
-    ~Change() { files_.under_way_.erase(at_); }
-    Change(const Change&) = delete;
-    Change& operator=(const Change&) = delete;
-
-private:
-    MemoryFiles& files_;
-    std::list<UnderWay>::iterator at_;
-};
 
 void MemoryFiles::crash(base::Random& random) {
     for (const auto& change : under_way_) {

@@ -10,6 +10,7 @@
 #include <limits>
 #include <list>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -36,7 +37,7 @@ public:
     [[nodiscard]] std::vector<std::string> files() const;
 
     // Faults. The n-th change from now on (1: the next) fails; changes are write, remove, rename, make_directories,
-    // copy.
+    // copy, append.
     void fail_change(unsigned n, base::Error error) {
         failing_.set(n);
         fail_with_ = std::move(error);
@@ -72,6 +73,8 @@ public:
     Task<std::vector<std::string>> list(std::string directory) override;
     // In chunks of 64 KiB, yielding after each: there a cancellation is seen.
     Task<storage::Copied> copy(std::string from, std::string to, storage::CopyOptions options) override;
+    // One append is one change, as are start_over and seal.
+    Task<std::unique_ptr<storage::GrowingFile>> grow(std::string path, storage::GrowOptions options) override;
     Task<storage::Space> space(std::string path) override;
     // There are no symbolic links but those that link() made.
     Task<std::string> make(std::function<base::Result<std::string>()> work) override;
@@ -84,6 +87,7 @@ private:
         std::function<void(base::Random&)> half;  // empty: it is done at once
     };
     class Change;
+    class Growing;
     [[nodiscard]] boost::asio::awaitable<base::Result<void>> turn();
     [[nodiscard]] base::Result<void> rename_now(const std::string& from, const std::string& to);
     [[nodiscard]] base::Result<void> remove_now(const std::string& path);
