@@ -71,6 +71,19 @@ struct Addresses {
     std::vector<std::string> guest;   // the guest agent
 };
 
+// What came of a program that the guest agent was to run.
+struct GuestRun {
+    enum class How : std::uint8_t {
+        no_agent,     // none is there, or none that answers
+        not_allowed,  // the guest forbids its agent to run programs
+        failed,       // the agent couldn't, `output` has its words
+        exited,
+    };
+    How how = How::no_agent;
+    int exit_code = 0;        // 128 when a signal ended it
+    std::string output = {};  // what it printed, cut after some 48 KiB: bytes of a guest's choice
+};
+
 // Of each class of lanes, for metrics and health.
 struct LaneStats {
     std::string name;
@@ -109,6 +122,10 @@ public:
     [[nodiscard]] virtual Task<DomainUsage> usage(std::string uuid) = 0;
     // From the networks' leases, and from the guest agent when `ask_guest`.
     [[nodiscard]] virtual Task<Addresses> addresses(std::string uuid, bool ask_guest) = 0;
+
+    // Runs a program in a guest that runs: its path or name, then its arguments. deadline_exceeded: it was begun and
+    // didn't end within two minutes, or the lanes were busy; the program may go on.
+    [[nodiscard]] virtual Task<GuestRun> run_in_guest(std::string uuid, std::vector<std::string> command) = 0;
 
     // Changes of one domain.
     [[nodiscard]] virtual Task<void> define(DomainSpec spec,

@@ -2,6 +2,7 @@
 
 #include "virt/domain_changes.hpp"
 #include "virt/domain_reads.hpp"
+#include "virt/guest_agent.hpp"
 #include "virt/host_objects.hpp"
 #include "virt/host_probe.hpp"
 #include "virt/libvirt_events.hpp"
@@ -24,6 +25,7 @@ using namespace std::chrono_literals;
 constexpr auto list_limit = 30s;
 constexpr auto read_limit = 10s;
 constexpr auto agent_limit = 10s;
+constexpr auto guest_run_limit = 120s;
 constexpr auto definition_limit = 30s;
 constexpr auto start_limit = 120s;
 constexpr auto power_limit = 30s;
@@ -184,6 +186,30 @@ Hypervisor::Task<Addresses> LibvirtHypervisor::addresses(std::string uuid, bool 
     // A guest without an agent is no failure.
     if (!leases && !guest) co_return base::fail(leases.error());
     co_return Addresses{leases ? std::move(*leases) : List{}, guest ? std::move(*guest) : List{}};
+}
+
+// No lane waits for the program: it is looked at now and then.
+Hypervisor::Task<GuestRun> LibvirtHypervisor::run_in_guest(std::string uuid, std::vector<std::string> command) {
+    LanePool::Work<GuestStart> begin = [uuid, command = std::move(command)](virConnectPtr c) {
+        return begin_guest_run(c, uuid, command, agent_seconds);
+    };
+    const auto begun = co_await lanes_.read<GuestStart>(LaneClass::guest, uuid, agent_limit, std::move(begin));
+    if (!begun) co_return base::fail(begun.error());
+    if (!begun->pid) co_return begun->refused;
+    const auto deadline = clock_.now() + guest_run_limit;
+    base::Duration pause = 250ms;
+    while (co_await clock_.sleep_for(pause)) {
+        using Seen = std::optional<GuestRun>;
+        LanePool::Work<Seen> look = [uuid, pid = *begun->pid](virConnectPtr c) {
+            return look_at_guest_run(c, uuid, pid, agent_seconds);
+        };
+        const auto seen = co_await lanes_.read<Seen>(LaneClass::guest, uuid, agent_limit, std::move(look));
+        if (!seen) co_return base::fail(seen.error());
+        if (*seen) co_return **seen;
+        if (clock_.now() >= deadline) co_return base::fail(Errc::deadline_exceeded, "the program in the guest goes on");
+        pause = std::min<base::Duration>(2 * pause, 2s);
+    }
+    co_return base::fail(Errc::cancelled, "nobody waits for the program in the guest any more");
 }
 
 // ---- Changes

@@ -51,6 +51,7 @@ public:
     [[nodiscard]] Task<std::vector<DomainState>> states() override;
     [[nodiscard]] Task<DomainUsage> usage(std::string uuid) override;
     [[nodiscard]] Task<Addresses> addresses(std::string uuid, bool ask_guest) override;
+    [[nodiscard]] Task<GuestRun> run_in_guest(std::string uuid, std::vector<std::string> command) override;
 
     [[nodiscard]] Task<void> define(DomainSpec spec, Stalled stalled) override;
     [[nodiscard]] Task<void> undefine(std::string uuid, Stalled stalled) override;

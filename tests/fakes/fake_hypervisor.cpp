@@ -156,6 +156,10 @@ void FakeHypervisor::set_power(const std::string& uuid, Power power, std::string
     tell(uuid, "power_changed");
 }
 
+void FakeHypervisor::set_guest_run(std::string uuid, virt::GuestRun run) {
+    guest_runs_.insert_or_assign(std::move(uuid), std::move(run));
+}
+
 void FakeHypervisor::set_addresses(std::string uuid, std::vector<std::string> leases,
                                    std::vector<std::string> from_guest) {
     addresses_.insert_or_assign(std::move(uuid), std::pair{std::move(leases), std::move(from_guest)});

@@ -51,7 +51,8 @@ public:
     // Calls of `call` fail no more, whatever fail() said.
     void heal(std::string_view call);
     // Calls of `call` hang from now on, until release(call). A change whose waiter is cancelled meanwhile still takes
-    // effect at its release, as a real one would. "usage UUID" and "addresses UUID" are those of one domain.
+    // effect at its release, as a real one would. "usage UUID", "addresses UUID" and "run_in_guest UUID" are those of
+    // one domain.
     void hang(std::string call);
     void release(std::string_view call);
     // What the reading `call` finds from now on reaches its caller only after `delay`, when it may be old; zero ends
@@ -92,6 +93,8 @@ public:
     void set_power(const std::string& uuid, virt::Power power, std::string reason);
     void set_addresses(std::string uuid, std::vector<std::string> leases, std::vector<std::string> from_guest = {});
     void set_usage(std::string uuid, virt::DomainUsage usage);
+    // What each program run in that guest comes to, once it runs; as without an agent until then.
+    void set_guest_run(std::string uuid, virt::GuestRun run);
     // A domain somebody else defined, or one of ours from an earlier life.
     void put(virt::DomainInfo domain);
     // A domain somebody else undefined behind the agent's back.
@@ -124,6 +127,7 @@ public:
     [[nodiscard]] Task<std::vector<virt::DomainState>> states() override;
     [[nodiscard]] Task<virt::DomainUsage> usage(std::string uuid) override;
     [[nodiscard]] Task<virt::Addresses> addresses(std::string uuid, bool ask_guest) override;
+    [[nodiscard]] Task<virt::GuestRun> run_in_guest(std::string uuid, std::vector<std::string> command) override;
 
     [[nodiscard]] Task<void> define(virt::DomainSpec spec, Stalled stalled) override;
     [[nodiscard]] Task<void> undefine(std::string uuid, Stalled stalled) override;
@@ -197,6 +201,7 @@ private:
     std::map<std::string, Shutdown> shutdown_;
     std::map<std::string, std::pair<std::vector<std::string>, std::vector<std::string>>> addresses_;
     std::map<std::string, virt::DomainUsage> usage_;
+    std::map<std::string, virt::GuestRun> guest_runs_;
     std::map<std::string, std::size_t> aborts_;  // of a domain's jobs
     std::map<std::string, virt::NetworkInfo> networks_;
     std::map<std::string, virt::PoolInfo> pools_;
