@@ -64,10 +64,14 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
       observer_(s_.executor, s_.hypervisor, index_, s_.clock, s_.log),
       operations_(s_.executor, s_.clock, s_.random, s_.store, s_.log),
       events_(s_.executor, s_.clock, s_.store, s_.log, identity_.epoch << 32U),
-      cache_(image_dir(config_), s_.files, s_.processes),
+      fetcher_(s_.web, s_.files, s_.clock, s_.random, config_.images.max_rate),
+      signatures_(image_dir(config_), s_.files, s_.processes),
+      cache_(image_dir(config_), s_.files, s_.processes, fetcher_),
       volumes_(s_.files, s_.processes),
-      images_(s_.executor, cache_, s_.files, s_.store, operations_, index_, s_.clock, config_.images.import_dirs,
-              machine()),
+      proof_(fetcher_, signatures_),
+      images_(s_.executor, {cache_, proof_, s_.files, s_.store, operations_, index_, s_.clock, s_.log},
+              {config_.images.import_dirs, machine(), config_.images.cache_max, config_.images.catalogue}),
+      chains_(index_, observer_, s_.files, volumes_),
       capacity_(index_, reserve_of(config_)),
       disk_watch_(s_.files, capacity_, s_.clock, s_.log, disks_dir_),
       io_resumer_(s_.executor, s_.hypervisor, index_, s_.files, s_.clock, s_.log),
@@ -103,10 +107,12 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
     observer_.on_leftover = [this](const Vm& vm) { tasks_.spawn("leftover " + vm.name, vms_.remove_leftover(vm)); };
     observer_.on_recognised = [this](const Vm& vm) { tasks_.spawn("remember " + vm.name, vms_.remember(vm.id)); };
     io_resumer_.busy = [this](const std::string& id) { return operations_.busy(id); };
-    images_.room = [this](const std::string& name, std::uint64_t bytes) { return room_for_image(name, bytes); };
-    images_.room_used = [this](std::string name) { return image_room_used(std::move(name)); };
+    connect_images();
     vms_.on_created = [this] { metrics_.vm_created(); };
-    vms_.on_deleted = [this] { metrics_.vm_deleted(); };
+    vms_.on_deleted = [this] {
+        metrics_.vm_deleted();
+        if (images_.has_older_blobs()) tasks_.spawn("older images", images_.tidy());
+    };
     operations_.on_change = [this](const Operation& operation) {
         if (is_terminal(operation.state)) {
             metrics_.operation_ended(operation);
@@ -114,10 +120,12 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
         }
         announcer_.operation(operation);
     };
-    operations_.before_end = [this](storage::Changes& changes) { vms_.renew(changes); };
+    operations_.before_end = [this](storage::Changes& changes) {
+        vms_.renew(changes);
+        images_.renew(changes);
+    };
     operations_.on_forgotten = [this](const std::string& id) { announcer_.operation_forgotten(id); };
     index_.on_changed = [this](std::string_view id) { announcer_.vm(id); };
-    images_.on_change = [this](const std::string& name) { announcer_.image(name); };
     s_.server.on_refused([this](net::Method method, unsigned status) { metrics_.refused(method, status); });
     loop_.on_lag = [this](std::chrono::microseconds lag) { metrics_.loop_lag(lag); };
     add_health_checks();
@@ -134,9 +142,12 @@ asio::awaitable<void> App::start() {
     tasks_.spawn("events", observer_.follow_events());
     tasks_.spawn("states", observer_.sample_states_forever());
     tasks_.spawn("guests", observer_.sample_guests_forever());
+    tasks_.spawn("guests' readiness", observer_.sample_readiness_forever());
     tasks_.spawn("reread", observer_.reread_forever());
     tasks_.spawn("host boot", settle_host_boot());
     tasks_.spawn("orphans", orphans_.watch());
+    tasks_.spawn("images", tidy_images());
+    tasks_.spawn("refresh", refresh_images_weekly());
     tasks_.spawn("backup", back_up_daily());
     tasks_.spawn("state", tend_state());
     tasks_.spawn("disk watch", disk_watch_.run());
@@ -180,10 +191,12 @@ asio::awaitable<void> App::load_state() {
     if (!state) throw StartFault{state.error()};
     if (const auto boot = state->facts.find(std::string{boot_fact}); boot != state->facts.end())
         last_boot_ = boot->second;
+    restore_refresh(state->facts);
     events_.restore(*state);
-    images_.restore(state->images, s_.log);
+    images_.restore(state->images);
     vms_.restore(state->vms);
     const auto unfinished = operations_.restore(state->operations, state->keys);
+    co_await images_.settle();
     announcer_.settle_history();
     recover(unfinished);
 }
@@ -283,17 +296,6 @@ asio::awaitable<void> App::tend_state() {
     }
 }
 
-// What the PC's owner reserved is kept from images, too. A cache on a disk of its own has no reserve.
-base::Result<void> App::room_for_image(const std::string& name, std::uint64_t bytes) {
-    return config_.libvirt.image_cache.empty() ? capacity_.hold_disk(name, bytes) : base::Result<void>{};
-}
-
-// Held until the disk has been measured with it.
-asio::awaitable<void> App::image_room_used(std::string name) {
-    (void)co_await disk_watch_.measure();
-    capacity_.release_disk(name);
-}
-
 void App::use_disk_directory(const std::string& path) {
     disks_dir_ = path;
     vms_.use_disk_directory(path);
@@ -329,8 +331,10 @@ asio::awaitable<void> App::stop() {
     if (s_.service_manager.tell) s_.service_manager.tell("STOPPING=1");
     operations_.close_intake();
     events_.close();
+    images_.close();
     co_await s_.server.shut_down(request_grace);
     co_await operations_.stop();
+    co_await images_.drain();
     tasks_.cancel();
     co_await s_.hypervisor.close(lane_grace);
     co_await tasks_.drain();
@@ -354,6 +358,8 @@ void App::reload(const Reload& fresh) {
         config_.api.tls = config.api.tls;
         config_.grpc.tls = config.grpc.tls;  // where the API's stand when it has none of its own; nothing else reads it
     }
+    config_.images.catalogue = config.images.catalogue;
+    images_.use_catalogue(config.images.catalogue);
     // What was swapped just now is not among what needs a restart.
     for (const auto& key : changed_keys(config_, config))
         s_.log.warn("this setting takes effect after a restart", {{"key", key}});

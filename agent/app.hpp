@@ -16,6 +16,7 @@
 #include "agent/operations/operation_service.hpp"
 #include "agent/orphans/orphan_service.hpp"
 #include "agent/service_notify.hpp"
+#include "agent/vm/disk_chains.hpp"
 #include "agent/vm/missing_files.hpp"
 #include "agent/vm/observer.hpp"
 #include "agent/vm/vm_index.hpp"
@@ -28,8 +29,11 @@
 #include "base/task_group.hpp"
 #include "heartbeat/identity.hpp"
 #include "net/server.hpp"
+#include "net/web.hpp"
+#include "storage/fetcher.hpp"
 #include "storage/files.hpp"
 #include "storage/image_cache.hpp"
+#include "storage/signature.hpp"
 #include "storage/state_store.hpp"
 #include "storage/volumes.hpp"
 #include "virt/hypervisor.hpp"
@@ -38,6 +42,7 @@
 #include <boost/asio/awaitable.hpp>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -57,6 +62,7 @@ struct Seams {
     storage::StateStore& store;
     virt::Hypervisor& hypervisor;
     net::Server& server;
+    net::Web& web;
     ServiceManager service_manager = {};
 };
 
@@ -101,6 +107,7 @@ public:
     [[nodiscard]] const net::Handler& api() const noexcept { return api_; }
     [[nodiscard]] const VmIndex& vms() const noexcept { return index_; }
     [[nodiscard]] OperationService& operations() noexcept { return operations_; }
+    [[nodiscard]] const ImageService& images() const noexcept { return images_; }
     [[nodiscard]] const net::Router& router() const noexcept { return router_; }
     [[nodiscard]] std::string not_ready_because() const;
 
@@ -115,6 +122,13 @@ private:
     boost::asio::awaitable<void> tend_state();
     [[nodiscard]] base::Result<void> room_for_image(const std::string& name, std::uint64_t bytes);
     boost::asio::awaitable<void> image_room_used(std::string name);
+    boost::asio::awaitable<void> domains_known();
+    boost::asio::awaitable<void> tidy_images();
+    void restore_refresh(const std::map<std::string, std::string>& facts);
+    boost::asio::awaitable<void> keep_refresh_time();
+    boost::asio::awaitable<void> refresh_images_weekly();
+    boost::asio::awaitable<void> refresh_image(std::string name);
+    void connect_images();
     void use_disk_directory(const std::string& path);
     void recover(const std::vector<Operation>& unfinished);
     void add_health_checks();
@@ -137,9 +151,13 @@ private:
     Observer observer_;
     OperationService operations_;
     EventLog events_;
+    storage::Fetcher fetcher_;
+    storage::Signatures signatures_;
     storage::ImageCache cache_;
     storage::Volumes volumes_;
+    ImageProof proof_;
     ImageService images_;
+    DiskChains chains_;
     Capacity capacity_;
     DiskWatch disk_watch_;
     IoResumer io_resumer_;
@@ -163,7 +181,9 @@ private:
     std::string tls_fault_;      // why the TLS listeners are closed; empty when they aren't
     std::string network_fault_;  // of the default network, as it was last made sure of
     std::string pool_fault_;
-    std::string last_boot_;  // boot id of the host when the agent last settled it; empty: never
+    std::string last_boot_;    // boot id of the host when the agent last settled it; empty: never
+    base::Wall next_refresh_;  // of images; kept in the database
+    bool refresh_is_kept_ = false;
     bool stopping_ = false;
 };
 

@@ -1,6 +1,7 @@
 #include "agent/daemon.hpp"
 
 #include "agent/app.hpp"
+#include "agent/config/config_loader.hpp"
 #include "agent/service_notify.hpp"
 #include "agent/state_directory.hpp"
 #include "base/ids.hpp"
@@ -117,6 +118,19 @@ asio::awaitable<void> live(App& app, asio::signal_set& signals, const ReadConfig
     signals.cancel();
 }
 
+// What images are fetched with.
+std::unique_ptr<net::Web> make_web(const Config& config) {
+    auto tls = net::make_web_tls(config.images.tls_ca);
+    if (!tls) throw StartFault{fmt::format("images.tls_ca: {}", tls.error().detail)};
+    const auto environment = process_environment();
+    auto proxy = net::proxy_from_environment([&environment](const std::string& name) {
+        const auto it = environment.find(name);
+        return it == environment.end() ? std::nullopt : std::optional{it->second};
+    });
+    if (!proxy) throw StartFault{proxy.error()};
+    return net::make_web({std::move(*tls), config.images.allow_private_addresses, std::move(*proxy)});
+}
+
 int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
     asio::io_context loop{1};
     base::SystemClock clock;
@@ -130,6 +144,7 @@ int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
     storage::LocalFiles files;
     virt::LibvirtHypervisor hypervisor{
         loop, config.libvirt.uri, clock, random, log, {.virt_type = config.libvirt.virt_type}};
+    const auto web = make_web(config);
     const auto server =
         net::make_http_server(loop.get_executor(), {}, log,
                               {.request_id = [&clock, &random] { return base::make_uuid(clock, random); },
@@ -145,6 +160,7 @@ int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
              .store = *ground.store,
              .hypervisor = hypervisor,
              .server = *server,
+             .web = *web,
              .service_manager = make_service_manager()}};
 
     std::exception_ptr fault;

@@ -8,11 +8,49 @@ namespace ghost::agent::api {
 namespace asio = boost::asio;
 namespace {
 
+boost::json::value text_or_null(const std::string& text) {
+    return text.empty() ? boost::json::value(nullptr) : boost::json::value(text);
+}
+
+boost::json::object remote_resource(const CatalogueImage& entry, const ImageService& images) {
+    const auto* here = images.find(entry.name);
+    const bool cached = here != nullptr && here->source == entry.name;
+    return {{"name", entry.name},
+            {"description", entry.description},
+            {"user", text_or_null(entry.user)},
+            {"architecture", entry.architecture},
+            {"url", entry.url},
+            {"mirrors", boost::json::array(entry.mirrors.begin(), entry.mirrors.end())},
+            {"checksum", text_or_null(entry.checksum)},
+            {"checksums", text_or_null(entry.checksums)},
+            {"signature", text_or_null(entry.signature)},
+            {"keyring", text_or_null(entry.keyring_name)},
+            {"state", cached ? boost::json::value(name_of(here->state)) : boost::json::value(nullptr)}};
+}
+
+net::Response list_remote(const ImageService& images, EventLog& events, const std::optional<std::string>& name,
+                          const Page& page) {
+    boost::json::array items;
+    std::string next;
+    const auto& catalogue = images.catalogue();
+    for (auto it = catalogue.upper_bound(page.after); it != catalogue.end(); ++it) {
+        if (name && it->first != *name) continue;
+        if (items.size() == page.limit) {
+            next = page_token(std::string_view{items.back().at("name").as_string()});
+            break;
+        }
+        items.push_back(remote_resource(it->second, images));
+    }
+    return list_reply(std::move(items), next, events.place_of_list());
+}
+
 net::Response list(const ImageService& images, EventLog& events, const net::Request& request) {
     QueryReader query{request};
     const auto name = query.text("name");
+    const auto remote = query.boolean("remote");
     const auto page = read_page(query);
     if (const auto read = query.finish(); !read) return to_problem(read.error(), request.context);
+    if (remote.value_or(false)) return list_remote(images, events, name, page);
     boost::json::array items;
     std::string next;
     for (auto it = images.all().upper_bound(page.after); it != images.all().end(); ++it) {
@@ -39,9 +77,25 @@ asio::awaitable<net::Response> add(ImageService& images, const Answers& answers,
     if (!wait) co_return to_problem(wait.error(), request.context);
     const auto body = read_body(request);
     if (!body) co_return to_problem(body.error(), request.context);
-    auto what = read_add_image(*body);
+    auto what = read_add_image(*body, images.catalogue());
     if (!what) co_return to_problem(what.error(), request.context);
     const auto begun = co_await images.add(request.context, std::move(*what));
+    co_return co_await answers.accepted(begun, *wait, request.context);
+}
+
+asio::awaitable<net::Response> refresh(ImageService& images, const Answers& answers, net::Request request) {
+    const auto wait = read_change(request);
+    if (!wait) co_return to_problem(wait.error(), request.context);
+    if (const auto body = empty_body(request); !body) co_return to_problem(body.error(), request.context);
+    const auto begun = co_await images.refresh(request.context, request.params.at("name"));
+    co_return co_await answers.accepted(begun, *wait, request.context);
+}
+
+asio::awaitable<net::Response> prune(ImageService& images, const Answers& answers, net::Request request) {
+    const auto wait = read_change(request);
+    if (!wait) co_return to_problem(wait.error(), request.context);
+    if (const auto body = empty_body(request); !body) co_return to_problem(body.error(), request.context);
+    const auto begun = co_await images.prune(request.context);
     co_return co_await answers.accepted(begun, *wait, request.context);
 }
 
@@ -66,6 +120,10 @@ void add_image_routes(net::Router& router, ImageService& images, EventLog& event
                [&images](net::Request r) -> asio::awaitable<net::Response> { co_return read(images, r); });
     router.add(Method::del, "/v1/images/{name}",
                [&images, &answers](net::Request r) { return remove(images, answers, std::move(r)); });
+    router.add(Method::post, "/v1/image-cache/prune",
+               [&images, &answers](net::Request r) { return prune(images, answers, std::move(r)); });
+    router.add(Method::post, "/v1/images/{name}/refresh",
+               [&images, &answers](net::Request r) { return refresh(images, answers, std::move(r)); });
 }
 
 }  // namespace ghost::agent::api

@@ -14,7 +14,8 @@ namespace {
 std::string_view noun_of(View view) {
     switch (view) {
         case View::vm: return "VM";
-        case View::image: return "image";
+        case View::image:
+        case View::catalogue: return "image";
         case View::operation: return "operation";
         case View::orphan: return "orphan";
         case View::resources: break;

@@ -65,6 +65,12 @@ constexpr std::array hints{
     Hint{"interrupted", "the agent was stopped meanwhile; run the command again"},
     Hint{"invalid_image", "see what 'qemu-img info FILE' says; a raw image needs --format raw"},
     Hint{"checksum_mismatch", "the file is not the one the checksum was made of; fetch it again or correct --checksum"},
+    Hint{"signature_invalid",
+         "the vendor's checksum list may be tampered with: don't use it; try another network or later"},
+    Hint{"unverified_image", "give --checksum sha256:HEX, or take it as it is with --allow-unverified"},
+    Hint{"source_unavailable", "check the address, and that the agent's machine can reach it (HTTPS_PROXY?)"},
+    Hint{"address_not_allowed",
+         "only public addresses are fetched from; images.allow_private_addresses in agent.yaml allows others"},
     Hint{"internal", "the agent's log has more: sudo journalctl -u ghost-agent"},
 };
 
@@ -89,7 +95,7 @@ std::string hint_for(std::string_view code, std::string_view target, const json:
         if (const auto* const faults = array_at(problem, "errors"))
             for (const auto& fault : *faults)
                 if (fault.is_object() && text_at(fault.get_object(), "pointer") == "/spec/image")
-                    return "'ghostctl image list' shows the images there are";
+                    return "'ghostctl image list' shows the images there are, --remote those that can be fetched";
         return "'ghostctl COMMAND --help' says what each option takes";
     }
     if (code == "state_conflict") {

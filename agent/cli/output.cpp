@@ -145,6 +145,7 @@ std::string render_one(const json::object& item, View view, Format format, base:
         case View::operation: return operation_page(item, now);
         case View::resources: return resources_table(item);
         case View::orphan: return orphan_table({item});
+        case View::catalogue: return catalogue_table({item});
     }
     return {};
 }
@@ -169,6 +170,7 @@ std::string render_list(const json::array& items, View view, Format format, base
         case View::image: return image_table(items, now);
         case View::operation: return operation_table(items, now);
         case View::orphan: return orphan_table(items);
+        case View::catalogue: return catalogue_table(items);
         case View::resources: break;
     }
     return {};

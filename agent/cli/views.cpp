@@ -106,6 +106,19 @@ std::string image_table(const json::array& images, base::Wall now) {
     return table.text();
 }
 
+std::string catalogue_table(const json::array& images) {
+    if (images.empty()) return "The catalogue has no images for this machine.\n";
+    Table table{{"NAME", "DESCRIPTION", "USER", "PROOF", "HERE", "URL"}};
+    for (const auto& item : images) {
+        if (!item.is_object()) continue;
+        const auto& image = item.get_object();
+        const auto* const proof = text_at(image, "signature").empty() ? "checksum" : "signature";
+        table.add({text_at(image, "name"), text_at(image, "description"), text_at(image, "user"), proof,
+                   text_at(image, "state"), text_at(image, "url")});
+    }
+    return table.text();
+}
+
 std::string image_page(const json::object& image, base::Wall now) {
     Page page;
     for (const auto& [label, key] :
@@ -115,8 +128,10 @@ std::string image_page(const json::object& image, base::Wall now) {
     page.add("Size", bytes_at(image, "size_bytes"));
     page.add("Virtual size", bytes_at(image, "virtual_size_bytes"));
     page.add("Verified", text_at(image, "verified"));
+    page.add("Checksum", text_at(image, "checksum"));
     page.add("Created", ago(image, "created_at", now));
     page.add("Last used", ago(image, "last_used_at", now));
+    page.add("Refreshed", ago(image, "refreshed_at", now));
     if (const auto* users = array_at(image, "used_by")) {
         std::vector<std::string> ids;
         for (const auto& user : *users) ids.push_back(to_text(user));

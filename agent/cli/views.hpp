@@ -20,6 +20,7 @@ namespace ghost::cli {
 [[nodiscard]] std::string vm_state_and_addresses(const boost::json::object& vm);
 
 [[nodiscard]] std::string image_table(const boost::json::array& images, base::Wall now);
+[[nodiscard]] std::string catalogue_table(const boost::json::array& images);
 [[nodiscard]] std::string image_page(const boost::json::object& image, base::Wall now);
 
 [[nodiscard]] std::string operation_table(const boost::json::array& operations, base::Wall now);

@@ -138,9 +138,12 @@ void add_vm_create(CLI::App& vm, Grammar grammar) {
     command.add_option("--owner", words->owner, "Whose it is")->type_name("OWNER");
     command.add_flag("--protected", words->is_protected, "Refuse to delete it until that is taken back");
     auto* no_start = command.add_flag("--no-start", words->no_start, "Make it, but leave it off");
-    command.add_option("--wait-for", words->wait_for, "Done when it is 'running' (the default), or has an 'address'")
+    command
+        .add_option(
+            "--wait-for", words->wait_for,
+            "Done when it is 'running' (the default), has an 'address', or is 'guest_ready' (cloud-init is done)")
         ->type_name("WHEN")
-        ->check(CLI::IsMember({"running", "address"}))
+        ->check(CLI::IsMember({"running", "address", "guest_ready"}))
         ->excludes(no_start);
     add_waiting(command, words->waiting);
     command.final_callback([words, grammar] {

@@ -72,13 +72,16 @@ std::string conditions(const json::object& status, base::Wall now) {
     const auto* list = array_at(status, "conditions");
     if (list == nullptr || list->empty()) return {};
     Table table{{"CONDITION", "STATUS", "REASON", "FOR"}};
+    std::string messages;
     for (const auto& item : *list) {
         if (!item.is_object()) continue;
         const auto& condition = item.get_object();
         table.add({text_at(condition, "type"), text_at(condition, "status"), text_at(condition, "reason"),
                    age(text_at(condition, "since"), now)});
+        if (const auto message = text_at(condition, "message"); !message.empty())
+            messages += printable(fmt::format("{}: {}", text_at(condition, "type"), message)) + "\n";
     }
-    return "\n" + table.text();
+    return "\n" + table.text() + messages;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The configuration, typed and complete: every default stands here.
 #pragma once
 
+#include "agent/images/catalogue.hpp"
 #include "base/log.hpp"
 #include "virt/kvm_access.hpp"
 
@@ -61,6 +62,8 @@ struct Config {
         std::uint64_t max_rate = 0;            // of downloads, bytes per second; 0: no limit
         bool allow_private_addresses = false;  // downloads from addresses that aren't public
         std::string tls_ca;                    // a CA for downloads beside the system's
+        bool refresh_weekly = false;           // those of the catalogue, at a time of its own choice
+        Catalogue catalogue;                   // of this machine's architecture, from images.d beside the file
     } images;
     struct {
         std::string enroll_token;  // a secret: never printed

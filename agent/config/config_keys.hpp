@@ -68,6 +68,8 @@ void each_key(C& c, Visitor&& visit) {
     static constexpr Choice<virt::VirtType, 3> virt_types{
         {{{"auto", virt::VirtType::automatic}, {"kvm", virt::VirtType::kvm}, {"qemu", virt::VirtType::qemu}}}};
 
+    static constexpr Choice<bool, 2> refreshes{{{{"never", false}, {"weekly", true}}}};
+
     visit("state_dir", c.state_dir, AbsolutePath{.required = true});
 
     visit("agent.name", c.agent.name, Text{});
@@ -102,6 +104,7 @@ void each_key(C& c, Visitor&& visit) {
     visit("images.max_rate", c.images.max_rate, Size{});
     visit("images.allow_private_addresses", c.images.allow_private_addresses, Flag{});
     visit("images.tls_ca", c.images.tls_ca, AbsolutePath{});
+    visit("images.refresh", c.images.refresh_weekly, refreshes);
 
     visit("logging.level", c.logging.level, levels);
     visit("logging.output", c.logging.output, outputs);

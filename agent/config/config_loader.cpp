@@ -1,5 +1,6 @@
 #include "agent/config/config_loader.hpp"
 
+#include "agent/config/catalogue_reader.hpp"
 #include "agent/config/config_keys.hpp"
 #include "agent/config/config_layers.hpp"
 #include "agent/config/config_reader.hpp"
@@ -7,6 +8,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -89,6 +91,31 @@ private:
     Layer merged_;
 };
 
+// The catalogue that is built in, and images.d/*.yaml beside the configuration over it.
+Catalogue load_catalogue(const fs::path& folder, FaultList& faults) {
+    auto merged = read_yaml(std::string{built_in_catalogue()}, "the built-in catalogue", 0, faults);
+    std::error_code error;
+    std::size_t number = 1000;  // after all of the configuration's
+    for (const auto& path : drop_ins(folder, error)) {
+        const auto file = read_file(path);
+        const auto source = folder.filename().string() + '/' + path.filename().string();
+        if (file.error)
+            faults.add({++number, source, 0, 0}, "cannot be read: " + file.error.message());
+        else
+            merged.merge(read_yaml(file.text, source, ++number, faults));
+    }
+    if (error) faults.add({++number, folder.string(), 0, 0}, "cannot be read: " + error.message());
+    const auto find_keyring = [&folder](const std::string& name) -> std::optional<std::string> {
+        if (name.find('/') != std::string::npos && !name.starts_with('/')) return std::nullopt;
+        auto file = read_file(folder / name);
+        if (!file.error && !file.text.empty()) return std::move(file.text);
+        if (name == "ubuntu-cloudimage.gpg") return std::string{ubuntu_keyring()};
+        return std::nullopt;
+    };
+    utsname machine{};
+    return read_catalogue(merged, ::uname(&machine) == 0 ? machine.machine : "", find_keyring, faults);
+}
+
 // A member as JSON shows it, in the form the file takes.
 struct Shown {
     bool secrets = false;  // show them too
@@ -139,6 +166,7 @@ std::expected<Config, ConfigFaults> load_config(const ConfigSources& sources) {
     layers.add_environment(sources.environment);
 
     auto config = read_typed(layers.merged(), faults);
+    config.images.catalogue = load_catalogue(fs::path{file}.parent_path() / "images.d", faults);
     // Rules across keys would only repeat what is wrong with the keys themselves.
     if (faults.empty()) settle(config, layers.merged(), faults);
     if (faults.empty() && sources.check_files) check_certificate_files(config, layers.merged(), faults);

@@ -131,12 +131,6 @@ private:
             notes.emplace_back("agent.api_url: configured, not used: this version does not link to Ghost Core");
         if (!config_.agent.version.empty())
             notes.emplace_back("agent.version: read, not used: the program knows its own version");
-        if (config_.images.max_rate != 0 || config_.images.allow_private_addresses || !config_.images.tls_ca.empty())
-            notes.emplace_back(
-                "images.max_rate, images.allow_private_addresses, images.tls_ca: configured, not used: this version "
-                "does not download images");
-        if (config_.images.cache_max != 0)
-            notes.emplace_back("images.cache_max: configured, not used: this version does not bound its cache");
         if (!config_.api.tls.complete())
             notes.emplace_back("api: no certificates are configured, so only the Unix socket is served");
     }

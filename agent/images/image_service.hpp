@@ -1,99 +1,181 @@
-// The rules of images: names, where they may come from, who uses them.
+// The rules of images: names, where they may come from, who uses them, and what
+// the cache keeps.
 #pragma once
 
+#include "agent/images/eviction.hpp"
 #include "agent/images/image.hpp"
+#include "agent/images/image_proof.hpp"
+#include "agent/images/image_request.hpp"
+#include "agent/images/shared_fetches.hpp"
 #include "agent/operations/operation_service.hpp"
 #include "agent/vm/vm_index.hpp"
 #include "base/context.hpp"
+#include "base/log.hpp"
 #include "base/notifier.hpp"
 #include "storage/image_cache.hpp"
 
 #include <boost/asio/awaitable.hpp>
-#include <boost/json/value.hpp>
 
 #include <functional>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace ghost::agent {
 
-struct AddImage {
-    std::string name;  // empty: from the source
-    std::string source;
-    std::optional<std::string> checksum;
-    std::optional<std::string> format;
+struct ImageParts {
+    storage::ImageCache& cache;
+    ImageProof& proof;
+    storage::Files& files;
+    storage::StateStore& store;
+    OperationService& operations;
+    VmIndex& vms;
+    base::Clock& clock;
+    base::Log& log;
 };
-// Errors: validation_failed with every fault.
-[[nodiscard]] base::Result<AddImage> read_add_image(const boost::json::value& body);
+struct ImageRules {
+    std::vector<std::string> import_dirs;
+    std::string architecture;
+    std::uint64_t cache_max = 0;  // bytes, 0: no more than the disk has beyond its reserve
+    Catalogue catalogue;
+};
 
 class ImageService {
 public:
-    ImageService(const boost::asio::any_io_executor& executor, storage::ImageCache& cache, storage::Files& files,
-                 storage::StateStore& store, OperationService& operations, VmIndex& vms, base::Clock& clock,
-                 std::vector<std::string> import_dirs, std::string architecture);
+    ImageService(const boost::asio::any_io_executor& executor, ImageParts parts, ImageRules rules);
 
-    void restore(const std::vector<storage::ImageRow>& rows, base::Log& log);
+    void restore(const std::vector<storage::ImageRow>& rows);
+    void use_catalogue(Catalogue catalogue) { rules_.catalogue = std::move(catalogue); }
 
     [[nodiscard]] const Image* find(std::string_view name) const;
     [[nodiscard]] const std::map<std::string, Image, std::less<>>& all() const noexcept { return images_; }
+    [[nodiscard]] const Catalogue& catalogue() const noexcept { return rules_.catalogue; }
     [[nodiscard]] std::vector<std::string> used_by(const Image& image) const;
     [[nodiscard]] std::string path_of(const std::string& digest, const std::string& format) const {
-        return cache_.path_of(digest, format);
+        return p_.cache.path_of(digest, format);
     }
+    // Of an operation that ends: that the record of an image which came to nothing goes, if it couldn't go before.
+    void erase_lost_record(Outcome& outcome, const std::string& name);
+    // Right before such rows are committed: names that are in use again keep theirs.
+    void renew(storage::Changes& changes) const;
     // A VM was made from it: the row that remembers when.
     [[nodiscard]] std::optional<storage::ImageRow> used(std::string_view name);
 
     // `file://` sources are for the Unix socket, and for everybody from the import directories: forbidden otherwise.
-    // already_exists for a name in use. The rest as ImageCache::import says, by the operation.
+    // already_exists for a name in use. The rest as ImageCache says, by the operation.
     [[nodiscard]] boost::asio::awaitable<base::Result<OperationService::Ptr>> add(base::Context context,
                                                                                   AddImage request);
-    // state_conflict while VMs use it (facts: used_by).
+    // state_conflict while VMs use it (facts: used_by), or while it is fetched.
     [[nodiscard]] boost::asio::awaitable<base::Result<OperationService::Ptr>> remove(base::Context context,
                                                                                      std::string name);
-    // Ends an operation that a stop or a crash interrupted: an add is undone, a delete finished.
+    // Moves the name to what its source has now; VMs keep the blob they were made of. state_conflict for a local
+    // image.
+    [[nodiscard]] boost::asio::awaitable<base::Result<OperationService::Ptr>> refresh(base::Context context,
+                                                                                      std::string name);
+    // Frees what nobody refers to and can be had again: images that came over the web, blobs without a name, and what
+    // is left of downloads.
+    [[nodiscard]] boost::asio::awaitable<base::Result<OperationService::Ptr>> prune(base::Context context);
+    // Ends an operation that a stop or a crash interrupted: what can be gone on with is.
     void recover(const Operation& operation);
+    // Before that, with the operations restored: what a crash left that none of them owns.
+    [[nodiscard]] boost::asio::awaitable<void> settle();
 
-    // Whether so many bytes more fit into the cache, kept for the image `name` until room_used(); empty: whatever its
-    // disk has.
+    // Whether provide() may bring it: it is here, on its way, or in the catalogue.
+    [[nodiscard]] bool can_provide(std::string_view name) const;
+    // Until the image is available: begins to fetch what the catalogue names, or waits with the others. Shows in the
+    // operation how far it is. Errors: not_found, and those of the fetch.
+    [[nodiscard]] boost::asio::awaitable<base::Result<void>> provide(OperationControl& control, std::string name);
+
+    // Takes away downloads that nobody went on with for long, and blobs that a refresh left to VMs which are gone.
+    [[nodiscard]] boost::asio::awaitable<void> tidy();
+    [[nodiscard]] bool has_older_blobs() const noexcept;
+
+    // Operations are about to be interrupted: what was fetched is kept for the next start.
+    void close() noexcept { closing_ = true; }
+    [[nodiscard]] boost::asio::awaitable<void> drain() { return fetches_.drain(); }
+    [[nodiscard]] std::size_t fetching() const noexcept { return fetches_.size(); }
+
+    // Whether so many bytes more may be written on behalf of the image `name`, kept for it until room_used(); empty:
+    // whatever its disk has.
     std::function<base::Result<void>(const std::string& name, std::uint64_t bytes)> room;
+    // What asked for room has ended.
+    std::function<boost::asio::awaitable<void>(std::string name)> room_used;
+    // Paths of all files that any domain's disks are or stand on. Errors: hypervisor_unavailable, io_error: it can't be
+    // told, so nothing may go.
+    std::function<boost::asio::awaitable<base::Result<std::set<std::string>>>()> files_in_chains;
+    // Until the domains have been read from the hypervisor.
+    std::function<boost::asio::awaitable<void>()> domains_known;
     // Told of each image that changes, comes or goes.
     std::function<void(const std::string& name)> on_change;
-    // The import that asked for room has ended.
-    std::function<boost::asio::awaitable<void>(std::string name)> room_used;
+
+    static constexpr std::chrono::hours part_patience{24 * 7};  // how long a download that nobody goes on with is kept
 
 private:
+    using Begun = boost::asio::awaitable<base::Result<OperationService::Ptr>>;
+    using Done = boost::asio::awaitable<base::Result<void>>;
+
     void put(Image image);
     void erase(const std::string& name);
-    boost::asio::awaitable<base::Result<OperationService::Ptr>> preview_add(OperationRequest operation,
-                                                                            std::string path) const;
-    boost::asio::awaitable<Outcome> import(OperationControl& control, Image image, storage::ImportRequest request);
-    [[nodiscard]] Outcome undone(Outcome outcome, const std::string& name);
-    boost::asio::awaitable<base::Result<void>> announce(std::string name, storage::Blob blob);
-    boost::asio::awaitable<Outcome> drop(OperationControl& control, Image image);
-    boost::asio::awaitable<Outcome> finish_drop(OperationControl& control, std::string name);
-    boost::asio::awaitable<Outcome> undo_import(std::string name);
-    boost::asio::awaitable<base::Result<void>> remove_blob(Image image);
-    boost::asio::awaitable<base::Result<storage::Blob>> fetch_blob(
-        storage::ImportRequest request, std::function<void(const storage::ImportProgress&)> progress);
+    [[nodiscard]] Image new_image(const AddImage& request) const;
+
+    // image_service.cpp
+    [[nodiscard]] boost::asio::awaitable<base::Result<std::string>> allowed_path(const base::Context& context,
+                                                                                 const std::string& source) const;
+    Begun preview_add(OperationRequest operation, ImageSource source) const;
+    boost::asio::awaitable<Outcome> run_add(OperationControl& control, AddImage request, std::string path);
+    boost::asio::awaitable<Outcome> drop(OperationControl& control, std::string name);
+    boost::asio::awaitable<Outcome> after_domains(OperationControl& control,
+                                                  std::function<boost::asio::awaitable<Outcome>()> work);
+    Done remove_blob(std::string digest, std::string format);
     [[nodiscard]] bool last_name_of_blob(const Image& image) const;
     [[nodiscard]] base::Result<void> removable(const Image& image) const;
-    boost::asio::awaitable<base::Result<std::string>> allowed_path(const base::Context& context,
-                                                                   const std::string& source) const;
+    Done nobody_stands_on(const Image& image) const;
 
-    storage::ImageCache& cache_;
-    storage::Files& files_;
-    storage::StateStore& store_;
-    OperationService& operations_;
-    VmIndex& vms_;
-    base::Clock& clock_;
-    std::vector<std::string> import_dirs_;
-    std::string architecture_;
+    // image_fetch.cpp
+    Done fetch(std::string name, AddImage request, std::string path, storage::OnProgress report);
+    Done fetch_now(std::string name, AddImage request, std::string path, storage::OnProgress report);
+    Done fetch_blob(std::string name, ImageSource source, Proof proof, storage::OnProgress report);
+    [[nodiscard]] boost::asio::awaitable<bool> was_fetched(std::string name);
+    [[nodiscard]] const Image* with_checksum(const std::string& checksum) const;
+    Done announce(std::string name, storage::Blob blob, Proof proof);
+    Done finish_fetch(std::string name);
+    boost::asio::awaitable<void> forget(std::string name);
+    [[nodiscard]] storage::OnProgress shown_by(OperationControl& control, bool others_pass) const;
+
+    // image_room.cpp
+    Done make_room(std::string name, std::uint64_t bytes);
+    [[nodiscard]] std::uint64_t over_budget(const storage::ImageCache::Content& content, std::string_view name,
+                                            std::uint64_t bytes) const;
+    [[nodiscard]] base::Error cache_is_full(std::uint64_t bytes, std::uint64_t over) const;
+    [[nodiscard]] bool is_awaited(std::string_view name) const;
+    [[nodiscard]] std::optional<std::vector<std::string>> names_to_give_up(const std::string& digest) const;
+    [[nodiscard]] boost::asio::awaitable<base::Result<std::vector<Evictable>>> evictable();
+    Done evict(Evictable what);
+    boost::asio::awaitable<Outcome> run_prune(OperationControl& control);
+    boost::asio::awaitable<void> drop_older(Image image);
+
+    // image_refresh.cpp
+    boost::asio::awaitable<Outcome> run_refresh(OperationControl& control, std::string name);
+    Done fetch_newer(std::string name, ImageSource source, storage::OnProgress report);
+    Done fetch_if_newer(std::string name, ImageSource source, storage::OnProgress report);
+    Done move_name(std::string name);
+
+    ImageParts p_;
+    ImageRules rules_;
     std::map<std::string, Image, std::less<>> images_;
+    SharedFetches fetches_;
+    std::set<std::string> recorded_;  // names that the database may have a row of
     std::set<std::string> dropping_;  // digests whose blobs are being deleted
     base::Notifier dropped_;
+    base::Notifier changed_;
+    std::set<std::string> parts_in_use_;             // work names of downloads under way
+    base::Notifier part_left_;                       // one of them isn't any more
+    std::map<std::string, std::string> own_part_;    // by image
+    std::map<std::string, std::uint64_t> promised_;  // bytes of the cache, by the image that is about to fill them
+    bool closing_ = false;
 };
 
 }  // namespace ghost::agent

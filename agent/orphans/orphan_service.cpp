@@ -72,7 +72,9 @@ std::string OrphanService::why_image_file(std::string_view name) const {
     if (!is_digest(digest)) return {};
     const auto full = fmt::format("sha256:{}", digest);
     for (const auto& [image_name, image] : p_.images.all())
-        if (image.digest == full || image.state == ImageState::downloading) return {};
+        if (image.digest == full || image.state == ImageState::downloading ||
+            (image.next && image.next->digest == full))
+            return {};
     for (const auto& [id, vm] : p_.vms.all())
         if (vm.plan.image_digest == full) return {};
     return "no image and no VM has this blob";

@@ -24,13 +24,30 @@ Observer::Observer(asio::any_io_executor executor, virt::Hypervisor& hypervisor,
       clock_(clock),
       log_(log),
       guests_(executor, hypervisor, index, clock, log),
+      readiness_(executor, hypervisor, index, clock, log),
       refreshers_(executor, log),
       synced_changed_(executor) {
     index_.on_erased = [this](std::string_view id) {
         order_.deleted(id);
-        guests_.forget(id);
+        forget_guest(id);
     };
     guests_.ready = [this] { return synced_; };
+    readiness_.ready = [this] { return synced_; };
+}
+
+void Observer::forget_guest(std::string_view id) {
+    guests_.forget(id);
+    readiness_.forget(id);
+}
+
+// The same QEMU, but cloud-init runs again.
+void Observer::boots_anew(std::string_view id) {
+    readiness_.forget(id);
+    const auto* vm = index_.find(id);
+    if (vm == nullptr) return;
+    auto seen = vm->observed;
+    seen.guest = {};
+    index_.observe(id, std::move(seen));
 }
 
 asio::awaitable<void> Observer::follow_events() {
@@ -56,6 +73,7 @@ asio::awaitable<void> Observer::take_events() {
             case virt::Event::Kind::link_down: link_lost(); break;
             case virt::Event::Kind::domain:
                 log_.debug("domain event", {{"vm", event.uuid}, {"event", event.what}});
+                if (event.what == "rebooted") boots_anew(event.uuid);
                 want_refresh(event.uuid);
                 break;
             case virt::Event::Kind::network:
@@ -200,8 +218,14 @@ void Observer::apply(const virt::DomainInfo& domain) {
         seen.addresses_from.clear();
         seen.running_since.reset();
         seen.usage.reset();
-        guests_.forget(domain.uuid);
+        seen.guest = {};
+        forget_guest(domain.uuid);
     } else if (domain.running_since) {
+        // It was off in between, and nobody told.
+        if (seen.running_since && seen.running_since != domain.running_since) {
+            seen.guest = {};
+            readiness_.forget(domain.uuid);
+        }
         seen.running_since = domain.running_since;
     } else if (!ran || !seen.running_since) {
         seen.running_since = clock_.wall();
@@ -212,7 +236,7 @@ void Observer::apply(const virt::DomainInfo& domain) {
 void Observer::vanished(std::string_view id) {
     const auto* vm = index_.find(id);
     if (vm == nullptr) return;
-    guests_.forget(id);
+    forget_guest(id);
     if (!vm->managed) {
         index_.erase(id);
         return;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "agent/vm/guest_sampler.hpp"
+#include "agent/vm/readiness_sampler.hpp"
 #include "agent/vm/reading_order.hpp"
 #include "agent/vm/vm_index.hpp"
 #include "base/clock.hpp"
@@ -30,6 +31,11 @@ public:
     [[nodiscard]] boost::asio::awaitable<void> sample_states_forever();
     // Figures and addresses of each running VM, until cancelled.
     [[nodiscard]] boost::asio::awaitable<void> sample_guests_forever() { return guests_.run(); }
+
+    // How far cloud-init is in each, until cancelled.
+    [[nodiscard]] boost::asio::awaitable<void> sample_readiness_forever() { return readiness_.run(); }
+    // While what it returns lives, the guest is asked every few seconds.
+    [[nodiscard]] ReadinessSampler::Awaited await_readiness(const std::string& id) { return {readiness_, id}; }
 
     // Everything again every few minutes, should an event ever have been lost, until cancelled.
     [[nodiscard]] boost::asio::awaitable<void> reread_forever();
@@ -66,6 +72,8 @@ private:
     void apply(const virt::DomainInfo& domain);
     const Vm* take_up(const virt::DomainInfo& domain);
     void vanished(std::string_view id);
+    void forget_guest(std::string_view id);
+    void boots_anew(std::string_view id);
     void link_lost();
 
     virt::Hypervisor& hypervisor_;
@@ -74,6 +82,7 @@ private:
     base::Log& log_;
     ReadingOrder order_;
     GuestSampler guests_;
+    ReadinessSampler readiness_;
     base::TaskGroup refreshers_;
     std::set<std::string> pending_;
     base::Notifier synced_changed_;

@@ -68,6 +68,18 @@ struct VmUsage {
     std::uint64_t disk_bytes = 0;
 };
 
+enum class Verdict : std::uint8_t { no, yes, unknown };
+[[nodiscard]] std::string_view name_of(Verdict verdict) noexcept;  // "false", "true", "unknown"
+
+// Whether the guest has done what it does at its first boot, as it tells itself.
+struct GuestReadiness {
+    Verdict ready = Verdict::unknown;
+    std::string reason = "no_guest_agent";  // snake_case
+    std::string message = {};               // a sentence, where the reason doesn't say it all
+
+    [[nodiscard]] bool operator==(const GuestReadiness&) const = default;
+};
+
 struct Observed {
     bool present = false;  // the hypervisor knows the domain
     virt::Power power = virt::Power::unknown;
@@ -76,6 +88,7 @@ struct Observed {
     std::uint64_t live_memory_mib = 0;
     std::vector<std::string> addresses = {};
     std::string addresses_from = {};  // "dhcp_lease" | "guest_agent", while there are any
+    GuestReadiness guest = {};        // of a managed VM that runs
     std::optional<base::Wall> running_since = {};
     std::optional<VmUsage> usage = {};
     std::vector<std::string> disk_paths = {};     // of the files that its disks have open now; not shown
@@ -86,8 +99,9 @@ struct Observed {
 
 struct Condition {
     std::string type;  // "HasAddress", "RestartRequired", ...
-    bool status = false;
-    std::string reason;  // snake_case
+    Verdict status = Verdict::unknown;
+    std::string reason;   // snake_case
+    std::string message;  // may be empty
     base::Wall since;
 };
 

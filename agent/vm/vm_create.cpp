@@ -1,8 +1,9 @@
-// Creating a VM: image -> disk -> seed -> define -> start -> (address), each
+// Creating a VM: image -> disk -> seed -> define -> start -> (address or readiness), each
 // step with its undo.
 #include "agent/vm/cloud_init.hpp"
 #include "agent/vm/vm_service.hpp"
 #include "base/ids.hpp"
+#include "base/shielded.hpp"
 #include "storage/seed_image.hpp"
 
 #include <fmt/format.h>
@@ -13,10 +14,20 @@
 
 namespace ghost::agent {
 namespace asio = boost::asio;
+namespace json = boost::json;
 namespace {
 
-constexpr std::chrono::minutes address_limit{10};
-constexpr std::string_view waits_for_address = "waits_for_address";  // in an operation's plan
+// In an operation's plan.
+constexpr std::string_view wait_for_key = "wait_for";
+constexpr std::string_view disk_given = "disk_given";                // the size is the caller's, not ours
+constexpr std::string_view waits_for_address = "waits_for_address";  // of earlier versions: a bool
+
+WaitFor planned_wait(const json::object& plan) {
+    if (const auto* wait = plan.if_contains(wait_for_key); wait != nullptr && wait->is_string())
+        return wait_for_named(wait->get_string());
+    const auto* waits = plan.if_contains(waits_for_address);
+    return waits != nullptr && waits->is_bool() && waits->get_bool() ? WaitFor::address : WaitFor::running;
+}
 
 base::Error field_error(std::string pointer, std::string detail) {
     base::Error error{base::Errc::validation_failed, fmt::format("{}: {}", pointer, detail)};
@@ -25,8 +36,9 @@ base::Error field_error(std::string pointer, std::string detail) {
 }
 
 std::vector<std::string> would_create(const Vm& vm) {
-    std::vector<std::string> would{
-        fmt::format("make a disk of {} GiB over the image {}", vm.spec.disk_gib, vm.spec.image)};
+    std::vector<std::string> would;
+    if (vm.plan.image_digest.empty()) would.push_back(fmt::format("fetch the image {}", vm.spec.image));
+    would.push_back(fmt::format("make a disk of {} GiB over the image {}", vm.spec.disk_gib, vm.spec.image));
     for (const auto& [name, disk] : vm.spec.disks)
         would.push_back(fmt::format("make the disk {} of {} GiB", name, disk.size_gib));
     would.emplace_back("make its cloud-init seed");
@@ -38,15 +50,28 @@ std::vector<std::string> would_create(const Vm& vm) {
 
 std::uint64_t gib_up(std::uint64_t bytes) { return (bytes + (1ULL << 30) - 1) >> 30; }
 
+// The VM stands on the image's blob from now on, with a disk that holds it.
+base::Result<void> stand_on(Vm& vm, const Image& image, bool size_is_the_callers) {
+    const auto least = gib_up(image.virtual_size);
+    if (vm.spec.disk_gib < least) {
+        if (size_is_the_callers)
+            return base::fail(
+                field_error("/spec/disk_gib", fmt::format("{} needs at least {} GiB", image.name, least)));
+        vm.spec.disk_gib = least;
+    }
+    vm.plan.image_digest = image.digest;
+    vm.plan.image_format = image.format;
+    vm.plan.root_gib = vm.spec.disk_gib;
+    return {};
+}
+
 }  // namespace
 
 base::Result<Vm> VmService::plan(const CreateVm& request) const {
-    const auto* image = p_.images.find(request.spec.image);
-    if (image == nullptr || image->state != ImageState::available)
-        return base::fail(
-            field_error("/spec/image", image == nullptr
-                                           ? fmt::format("there is no image named {}; add it first", request.spec.image)
-                                           : fmt::format("{} is not available yet", request.spec.image)));
+    if (!p_.images.can_provide(request.spec.image))
+        return base::fail(field_error(
+            "/spec/image",
+            fmt::format("there is no image named {}, and the catalogue has none; add it first", request.spec.image)));
     Vm vm;
     vm.id = base::make_uuid(p_.clock, p_.random);
     vm.name = request.name;
@@ -54,18 +79,14 @@ base::Result<Vm> VmService::plan(const CreateVm& request) const {
     vm.labels = request.labels;
     vm.created_at = p_.clock.wall();
     vm.spec = request.spec;
-    const auto least = gib_up(image->virtual_size);
-    if (vm.spec.disk_gib < least) {
-        if (request.disk_given)
-            return base::fail(
-                field_error("/spec/disk_gib", fmt::format("{} needs at least {} GiB", image->name, least)));
-        vm.spec.disk_gib = least;
-    }
     vm.plan.installation = placement_.installation;
-    vm.plan.image_digest = image->digest;
-    vm.plan.image_format = image->format;
-    vm.plan.root_disk = fmt::format("{}/{}-root.qcow2", placement_.disks, vm.id);
     vm.plan.root_gib = vm.spec.disk_gib;
+    // One that is still to be fetched is looked at when it is here.
+    if (const auto* image = p_.images.find(request.spec.image);
+        image != nullptr && image->state == ImageState::available)
+        if (auto stands = stand_on(vm, *image, request.disk_given); !stands)
+            return base::fail(std::move(stands).error());
+    vm.plan.root_disk = fmt::format("{}/{}-root.qcow2", placement_.disks, vm.id);
     for (const auto& [name, disk] : vm.spec.disks)
         vm.plan.disks[name] = fmt::format("{}/{}-{}.qcow2", placement_.disks, vm.id, name);
     vm.plan.seed = fmt::format("{}/{}-seed.iso", placement_.disks, vm.id);
@@ -104,7 +125,8 @@ VmService::Begun VmService::create(base::Context context, CreateVm request) {
     // Name, room and image are taken from here on, before the first suspension.
     p_.index.put(*planned);
     if (spec.power_on) p_.index.claim(id);
-    operation.plan[waits_for_address] = request.wait_for == WaitFor::address;
+    operation.plan[wait_for_key] = name_of(request.wait_for);
+    operation.plan[disk_given] = request.disk_given;
     operation.accept_with.emplace_back(new_row(id));
     auto begun = co_await p_.operations.begin(
         std::move(operation), [this, id, user_data = std::move(request.user_data), wait_for = request.wait_for](
@@ -146,20 +168,22 @@ asio::awaitable<Outcome> VmService::run_create(OperationControl& control, std::s
 // A create that left nothing behind is forgotten. Otherwise what is left shows, in phase error, and a delete takes it
 // away.
 asio::awaitable<void> VmService::settle_undone(Outcome& outcome, std::string id) {
+    const auto* vm = p_.index.find(id);
+    const auto image = vm != nullptr ? vm->spec.image : std::string{};
     if (!outcome.result.error().facts.contains("left_behind")) {
         outcome.changes.emplace_back(storage::EraseVm{id});
         outcome.applied = [this, id] { p_.index.erase(id); };
+        p_.images.erase_lost_record(outcome, image);
         co_return;
     }
     p_.index.release(id);
     co_await keep(outcome, id, Phase::error);
+    p_.images.erase_lost_record(outcome, image);
 }
 
 // A create that a crash cut off is gone on with where it was: it was accepted. Only what can't be any more is undone.
 asio::awaitable<Outcome> VmService::resume_create(OperationControl& control, std::string id) {
-    const auto* const waits = control.operation().plan.if_contains(waits_for_address);
-    const auto wait_for =
-        waits != nullptr && waits->is_bool() && waits->get_bool() ? WaitFor::address : WaitFor::running;
+    const auto wait_for = planned_wait(control.operation().plan);
     if (const auto* vm = p_.index.find(id); vm != nullptr && !control.operation().undoing) {
         if (vm->spec.power_on) p_.index.claim(id);
         const bool on = vm->spec.power_on;
@@ -181,16 +205,7 @@ std::vector<Step> VmService::create_steps(OperationControl& control, std::string
     if (found == nullptr) return {};
     const auto vm = *found;
     std::vector<Step> steps;
-    steps.push_back({"image",
-                     [this, vm]() -> Done {
-                         const auto path = p_.images.path_of(vm.plan.image_digest, vm.plan.image_format);
-                         const auto file = co_await p_.files.stat(path);
-                         if (!file) co_return base::fail(file.error());
-                         if (!file->has_value() || !(*file)->regular)
-                             co_return base::fail(base::Errc::not_found, "the image's file is gone: " + path);
-                         co_return base::Result<void>{};
-                     },
-                     {}});
+    steps.push_back({"image", [this, id, &control] { return take_image(control, id); }, {}});
     const auto seed_is_there = [this, vm]() -> asio::awaitable<bool> {
         const auto file = co_await p_.files.stat(vm.plan.seed);
         co_return file && file->has_value();
@@ -201,15 +216,16 @@ std::vector<Step> VmService::create_steps(OperationControl& control, std::string
         co_return now != nullptr && now->observed.present;
     };
     steps.push_back({"disk",
-                     [this, vm] { return make_disks(vm); },
+                     [this, vm] { return make_disks(as_planned(vm)); },
                      [this, vm] { return remove_disks(vm); },
                      {},  // those that are there may be half made
                      [this, vm] { return disks_are_there(vm); }});
-    steps.push_back({"seed", [this, vm, user_data = std::move(user_data)] { return write_seed(vm, user_data); },
+    steps.push_back({"seed",
+                     [this, vm, user_data = std::move(user_data)] { return write_seed(as_planned(vm), user_data); },
                      [this, vm] { return p_.files.remove(vm.plan.seed); },
                      // It is written whole or not at all, and what went into it isn't kept elsewhere.
                      seed_is_there, seed_is_there});
-    steps.push_back({"define", [this, vm, &control] { return define(vm, control.stalled()); },
+    steps.push_back({"define", [this, vm, &control] { return define(as_planned(vm), control.stalled()); },
                      [this, vm, &control]() -> Done {
                          auto gone = co_await p_.hypervisor.undefine(vm.id, control.stalled());
                          if (gone) gone = co_await remove_console(vm);
@@ -234,15 +250,55 @@ std::vector<Step> VmService::create_steps(OperationControl& control, std::string
                              co_return off;
                          },
                          [this, vm] { return has_come_up(vm.id); }});
-        if (wait_for == WaitFor::address)
-            steps.push_back({"address",
-                             [this, vm, &control] {
+        if (wait_for != WaitFor::running)
+            steps.push_back({std::string{name_of(wait_for)},
+                             [this, vm, &control, wait_for] {
                                  control.let_others_pass();
-                                 return wait_for_address(vm.id);
+                                 return wait_for == WaitFor::address ? wait_for_address(vm.id) : wait_for_guest(vm.id);
                              },
                              {}});
     }
     return steps;
+}
+
+// As it is after the steps that went before.
+Vm VmService::as_planned(const Vm& vm) const {
+    const auto* now = p_.index.find(vm.id);
+    return now != nullptr ? *now : vm;
+}
+
+// Its blob is the VM's from here on: nothing takes it away any more.
+VmService::Done VmService::take_image(OperationControl& control, std::string id) {
+    const auto* vm = p_.index.find(id);
+    if (vm == nullptr) co_return base::fail(base::Errc::not_found, "the VM is gone");
+    if (vm->plan.image_digest.empty()) {
+        const auto name = vm->spec.image;
+        if (auto provided = co_await p_.images.provide(control, name); !provided) co_return provided;
+        // No suspension between here and the plan that holds it.
+        vm = p_.index.find(id);
+        const auto* image = p_.images.find(name);
+        if (vm == nullptr || image == nullptr)
+            co_return base::fail(base::Errc::not_found, "the image is gone: " + name);
+        auto planned = *vm;
+        const auto* const given = control.operation().plan.if_contains(disk_given);
+        const bool size_is_the_callers = given != nullptr && given->is_bool() && given->get_bool();
+        if (auto stands = stand_on(planned, *image, size_is_the_callers); !stands) co_return stands;
+        if (const auto fits = p_.capacity.fits({0, 0, disk_bytes_of(planned.spec)}, id); !fits) co_return fits;
+        p_.index.change(id, [&planned](Vm& v) {
+            v.spec.disk_gib = planned.spec.disk_gib;
+            v.plan = planned.plan;
+        });
+        storage::Changes changes;
+        changes.emplace_back(changed_row(id));
+        if (auto kept = co_await base::shielded(p_.store.commit(std::move(changes))); !kept) co_return kept;
+        vm = p_.index.find(id);
+    }
+    const auto path = p_.images.path_of(vm->plan.image_digest, vm->plan.image_format);
+    const auto file = co_await p_.files.stat(path);
+    if (!file) co_return base::fail(file.error());
+    if (!file->has_value() || !(*file)->regular)
+        co_return base::fail(base::Errc::not_found, "the image's file is gone: " + path);
+    co_return base::Result<void>{};
 }
 
 VmService::Done VmService::write_seed(Vm vm, std::string user_data) {
@@ -324,16 +380,6 @@ VmService::Done VmService::ensure_networks(OperationControl& control, Vm vm) {
         if (const auto network = co_await p_.hypervisor.ensure_network(name, control.stalled()); !network)
             co_return base::fail(network.error());
     co_return base::Result<void>{};
-}
-
-VmService::Done VmService::wait_for_address(std::string id) {
-    const auto settled = [](const Vm& vm) { return !vm.observed.addresses.empty() || !is_running(vm); };
-    const bool done = co_await await_power(id, settled, address_limit);
-    const auto* vm = p_.index.find(id);
-    if (vm != nullptr && !vm->observed.addresses.empty()) co_return base::Result<void>{};
-    if (done) co_return base::fail(base::Errc::state_conflict, "the guest went off before it had an address");
-    co_return base::fail(base::Errc::deadline_exceeded,
-                         fmt::format("the guest had no address after {} minutes", address_limit.count()));
 }
 
 }  // namespace ghost::agent

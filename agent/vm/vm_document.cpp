@@ -59,11 +59,12 @@ std::map<std::string, std::string> strings_from(const json::object* object) {
 
 json::array conditions_json(const std::vector<Condition>& conditions) {
     json::array out;
-    for (const auto& c : conditions)
-        out.push_back(json::object{{"type", c.type},
-                                   {"status", c.status ? "true" : "false"},
-                                   {"reason", c.reason},
-                                   {"since", base::rfc3339(c.since)}});
+    for (const auto& c : conditions) {
+        json::object condition{{"type", c.type}, {"status", name_of(c.status)}, {"reason", c.reason}};
+        if (!c.message.empty()) condition["message"] = c.message;
+        condition["since"] = base::rfc3339(c.since);
+        out.push_back(std::move(condition));
+    }
     return out;
 }
 
@@ -115,6 +116,30 @@ std::string_view name_of(Phase phase) noexcept {
     return "error";
 }
 
+std::string_view name_of(Verdict verdict) noexcept {
+    switch (verdict) {
+        case Verdict::no: return "false";
+        case Verdict::yes: return "true";
+        case Verdict::unknown: return "unknown";
+    }
+    return "unknown";
+}
+
+std::string_view name_of(WaitFor wait_for) noexcept {
+    switch (wait_for) {
+        case WaitFor::running: return "running";
+        case WaitFor::address: return "address";
+        case WaitFor::guest_ready: return "guest_ready";
+    }
+    return "running";
+}
+
+WaitFor wait_for_named(std::string_view name) noexcept {
+    for (const auto wait : {WaitFor::address, WaitFor::guest_ready})
+        if (name == name_of(wait)) return wait;
+    return WaitFor::running;
+}
+
 base::Result<CreateVm> read_create(const json::value& body, const VmDefaults& defaults) {
     std::vector<base::Fault> faults;
     if (!body.is_object()) {
@@ -127,8 +152,8 @@ base::Result<CreateVm> read_create(const json::value& body, const VmDefaults& de
     create.name = fields::vm_name(top, "name").value_or("");
     create.owner = fields::owner(top).value_or("");
     create.labels = fields::labels(top);
-    if (const auto wait = top.one_of("wait_for", {"running", "address"}))
-        create.wait_for = *wait == "address" ? WaitFor::address : WaitFor::running;
+    if (const auto wait = top.one_of("wait_for", {"running", "address", "guest_ready"}))
+        create.wait_for = wait_for_named(*wait);
     top.require("spec");
     if (const auto* spec = top.object("spec")) {
         JsonReader reader{*spec, top.at("spec"), faults};
@@ -138,6 +163,8 @@ base::Result<CreateVm> read_create(const json::value& body, const VmDefaults& de
     top.finish();
     if (create.wait_for == WaitFor::address && !create.spec.power_on)
         top.fault("wait_for", "a VM that stays off gets no address");
+    if (create.wait_for == WaitFor::guest_ready && !create.spec.power_on)
+        top.fault("wait_for", "a VM that stays off has no guest to be ready");
     if (!faults.empty()) return base::fail(validation_error(std::move(faults)));
     return create;
 }

@@ -23,7 +23,9 @@ struct VmDefaults {
     std::string network = "default";
 };
 
-enum class WaitFor : std::uint8_t { running, address };
+enum class WaitFor : std::uint8_t { running, address, guest_ready };
+[[nodiscard]] std::string_view name_of(WaitFor wait_for) noexcept;
+[[nodiscard]] WaitFor wait_for_named(std::string_view name) noexcept;  // running for any other name
 
 struct CreateVm {
     std::string name;

@@ -10,7 +10,7 @@ namespace {
 
 auto visible(const Observed& o) {
     return std::tie(o.present, o.power, o.power_reason, o.live_vcpus, o.live_memory_mib, o.addresses, o.addresses_from,
-                    o.missing_files, o.monitor_silent);
+                    o.guest.ready, o.guest.reason, o.guest.message, o.missing_files, o.monitor_silent);
 }
 
 bool restart_required(const Vm& vm) {
@@ -25,11 +25,14 @@ bool restart_required(const Vm& vm) {
 
 std::vector<Condition> conditions_of(const Vm& vm, base::Wall now) {
     std::vector<Condition> out;
-    const auto add = [&](std::string type, bool status, std::string reason) {
+    const auto judged = [&](std::string type, Verdict status, std::string reason, std::string message) {
         auto since = now;
         for (const auto& old : vm.conditions)
             if (old.type == type && old.status == status && old.reason == reason) since = old.since;
-        out.push_back({std::move(type), status, std::move(reason), since});
+        out.push_back({std::move(type), status, std::move(reason), std::move(message), since});
+    };
+    const auto add = [&](std::string type, bool status, std::string reason) {
+        judged(std::move(type), status ? Verdict::yes : Verdict::no, std::move(reason), {});
     };
     const auto& seen = vm.observed;
     if (!seen.present && seen.at != base::Wall{} && vm.phase == Phase::ready)
@@ -39,6 +42,7 @@ std::vector<Condition> conditions_of(const Vm& vm, base::Wall now) {
     if (is_running(vm)) {
         const bool has = !seen.addresses.empty();
         add("HasAddress", has, has ? seen.addresses_from : "not_reported_yet");
+        if (vm.managed) judged("GuestReady", seen.guest.ready, seen.guest.reason, seen.guest.message);
     }
     if (vm.managed && vm.phase == Phase::ready && seen.present && seen.power != virt::Power::unknown) {
         const bool on = is_running(vm) || seen.power == virt::Power::suspended;

@@ -142,6 +142,8 @@ private:
                                                WaitFor wait_for);
     boost::asio::awaitable<Outcome> resume_create(OperationControl& control, std::string id);
     boost::asio::awaitable<void> settle_undone(Outcome& outcome, std::string id);
+    [[nodiscard]] Vm as_planned(const Vm& vm) const;
+    Done take_image(OperationControl& control, std::string id);
     Done write_seed(Vm vm, std::string user_data);
     Done make_disks(Vm vm);
     boost::asio::awaitable<bool> disks_are_there(Vm vm);
@@ -150,6 +152,7 @@ private:
     Done define(Vm vm, virt::Hypervisor::Stalled stalled);
     Done ensure_networks(OperationControl& control, Vm vm);
     Done wait_for_address(std::string id);
+    Done wait_for_guest(std::string id);
 
     // delete
     boost::asio::awaitable<Outcome> run_remove(OperationControl& control, std::string id);

@@ -1,6 +1,8 @@
 // The bodies of changes: whatever comes, it is read or refused with faults, and what is read survives its document.
-#include "agent/images/image_service.hpp"
+#include "agent/images/image.hpp"
+#include "agent/images/image_request.hpp"
 #include "agent/json_reader.hpp"
+#include "agent/operations/operation.hpp"
 #include "agent/vm/vm_document.hpp"
 
 #include <cstddef>
@@ -17,7 +19,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     (void)operation_from_document(text);
     const auto body = parse_json(text);
     if (!body) return 0;
-    (void)read_add_image(*body);
+    static const Catalogue catalogue{{"debian-12", {}}};
+    if (const auto add = read_add_image(*body, catalogue)) {
+        const auto back = add_image_from_json(to_json(*add));
+        if (back.name != add->name || back.source != add->source || back.checksum != add->checksum) std::abort();
+    }
     const auto create = read_create(*body, {});
     if (!create && create.error().faults.empty()) std::abort();
     Vm vm;

@@ -18,10 +18,11 @@ struct Weighted {
     unsigned weight;
 };
 constexpr std::array kinds{
-    Weighted{"create", 20},      Weighted{"start", 9},  Weighted{"stop", 8},    Weighted{"force-stop", 7},
-    Weighted{"restart", 6},      Weighted{"pause", 7},  Weighted{"resume", 5},  Weighted{"suspend", 8},
-    Weighted{"reset", 3},        Weighted{"patch", 12}, Weighted{"delete", 10}, Weighted{"image-add", 4},
-    Weighted{"image-delete", 4}, Weighted{"cancel", 9}, Weighted{"adopt", 4},   Weighted{"purge", 3}};
+    Weighted{"create", 20},      Weighted{"start", 9},       Weighted{"stop", 8},          Weighted{"force-stop", 7},
+    Weighted{"restart", 6},      Weighted{"pause", 7},       Weighted{"resume", 5},        Weighted{"suspend", 8},
+    Weighted{"reset", 3},        Weighted{"patch", 12},      Weighted{"delete", 10},       Weighted{"image-add", 4},
+    Weighted{"image-delete", 4}, Weighted{"image-fetch", 4}, Weighted{"image-refresh", 3}, Weighted{"image-prune", 2},
+    Weighted{"cancel", 9},       Weighted{"adopt", 4},       Weighted{"purge", 3}};
 
 std::string_view choose_kind(Dice& dice) {
     unsigned sum = 0;
@@ -85,7 +86,9 @@ void Clients::go_away() {
 
 std::string Clients::create_body() {
     auto& dice = m_.dice;
-    json::object spec{{"image", dice.percent(90) ? "tiny" : dice.pick(images)},
+    json::object spec{{"image", dice.percent(75)   ? "tiny"
+                                : dice.percent(60) ? Machine::vendors_image
+                                                   : dice.pick(images)},
                       {"disk_gib", dice.between(1, 3)},
                       {"vcpus", dice.between(1, 2)},
                       {"memory_mib", dice.percent(95) ? 512 : 9000}};
@@ -94,7 +97,7 @@ std::string Clients::create_body() {
     if (dice.percent(25)) spec["disks"] = json::object{{"data", {{"size_gib", 1}}}};
     if (dice.percent(15)) spec["cloud_init"] = json::object{{"user_data", "#cloud-config"}};
     json::object body{{"name", dice.pick(names)}, {"spec", std::move(spec)}};
-    if (dice.percent(10)) body["wait_for"] = "address";
+    if (dice.percent(10)) body["wait_for"] = dice.percent(50) ? "address" : "guest_ready";
     return json::serialize(body);
 }
 
@@ -143,9 +146,19 @@ Ask Clients::make(std::string_view what) {
         // "twin" has the bytes of "tiny".
         const auto file = name == "small" ? "small" : "tiny";
         ask.body = fmt::format(R"({{"name": "{}", "source": "file:///images/{}.qcow2"}})", name, file);
+    } else if (what == "image-fetch") {
+        ask.path = "/v1/images";
+        // Under its own name or another.
+        ask.body = dice.percent(60) ? R"({"source": "vendors"})" : R"({"name": "small", "source": "vendors"})";
+    } else if (what == "image-refresh") {
+        ask.path = fmt::format("/v1/images/{}/refresh", dice.percent(80) ? Machine::vendors_image : "small");
+    } else if (what == "image-prune") {
+        ask.path = "/v1/image-cache/prune";
     } else if (what == "image-delete") {
         ask.method = net::Method::del;
-        ask.path = fmt::format("/v1/images/{}", dice.percent(15) ? "tiny" : dice.pick(images));
+        ask.path = fmt::format("/v1/images/{}", dice.percent(15)   ? "tiny"
+                                                : dice.percent(30) ? Machine::vendors_image
+                                                                   : dice.pick(images));
     } else if (what == "adopt") {
         ask.path = vm + "/adopt";
         if (dice.percent(30)) ask.body = fmt::format(R"({{"name": "{}"}})", dice.pick(names));

@@ -107,6 +107,8 @@ void Inspection::files_have_owners() {
     for (const auto& [id, vm] : s_.machine.app().vms().all()) {
         if (!vm.managed) continue;
         owned.insert({vm.plan.root_disk, vm.plan.seed, vm.plan.console_log});
+        // Its name may have moved to a newer one.
+        owned.insert(s_.machine.app().images().path_of(vm.plan.image_digest, vm.plan.image_format));
         // What was half written when its create couldn't be taken back goes with it.
         if (vm.phase == agent::Phase::error) owned.insert(fmt::format("{}/disks/.{}-seed.iso.new", base, id));
         for (const auto& [name, path] : vm.plan.disks) owned.insert(path);
@@ -119,6 +121,9 @@ void Inspection::files_have_owners() {
             trace_.violated("the image {} is {} when all is quiet", name, text(image, "state"));
             continue;
         }
+        // What a refresh left to VMs that are gone is looked for every hour.
+        for (const auto& older : s_.machine.app().images().find(name)->older)
+            owned.insert(s_.machine.app().images().path_of(older, "qcow2"));
         const auto digest = text(image, "digest");
         const auto path = base + "/images/" + digest.substr(digest.find(':') + 1) + "." + text(image, "format");
         blobs.insert(path);
@@ -129,7 +134,12 @@ void Inspection::files_have_owners() {
     for (const auto& path : s_.machine.files.files()) {
         if (!path.starts_with(base)) continue;
         // What an import can't clear away goes at the next start.
-        if (path.find("/images/.import-") != std::string::npos && s_.faults.of_files()) continue;
+        const bool temporary = path.find("/images/.import-") != std::string::npos ||
+                               path.find("/images/.proof-") != std::string::npos ||
+                               (path.find("/images/..download-") != std::string::npos && path.ends_with(".new"));
+        if (temporary && s_.faults.of_files()) continue;
+        // What is left of a download is kept for who goes on with it.
+        if (path.find("/images/.download-") != std::string::npos) continue;
         if (s_.surroundings.littered(path)) continue;
         if (!owned.contains(path) && !blobs.contains(path)) trace_.violated("nobody owns the file {}", path);
     }

@@ -24,6 +24,14 @@ const agent::Config& config() {
         c.api.listen_addr = {};
         c.metrics.enabled = false;
         c.resources.reserved_disk_gb = 1;
+        c.images.cache_max = 700'000;
+        agent::CatalogueImage entry;
+        entry.name = Machine::vendors_image;
+        entry.architecture = "x86_64";
+        entry.url = Machine::vendors_url;
+        entry.mirrors = {Machine::vendors_mirror};
+        entry.checksums = Machine::vendors_list;
+        c.images.catalogue.emplace(entry.name, entry);
         return c;
     }();
     return made;
@@ -97,7 +105,8 @@ void Machine::boot() {
                                                      .files = files,
                                                      .store = *store_,
                                                      .hypervisor = hypervisor,
-                                                     .server = *wire_});
+                                                     .server = *wire_,
+                                                     .web = web});
     start_over_ = stop_begun_ = stop_over_ = false;
     start_fault_.clear();
     state_ = State::starting;

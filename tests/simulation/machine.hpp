@@ -5,6 +5,7 @@
 #include "fakes/crash_disk.hpp"
 #include "fakes/fake_hypervisor.hpp"
 #include "fakes/fake_processes.hpp"
+#include "fakes/fake_web.hpp"
 #include "fakes/memory_files.hpp"
 #include "fakes/seeded_random.hpp"
 #include "fakes/virtual_clock.hpp"
@@ -69,8 +70,14 @@ public:
     fakes::FakeProcesses processes;
     fakes::CrashDisk disk{clock};
     fakes::FakeHypervisor hypervisor{loop, clock};
+    fakes::FakeWeb web;
 
     static constexpr const char* state_dir = "/var/lib/ghost";
+    // The catalogue has one image.
+    static constexpr const char* vendors_image = "vendors";
+    static constexpr const char* vendors_url = "https://vendor.example/image.qcow2";
+    static constexpr const char* vendors_mirror = "https://mirror.example/image.qcow2";
+    static constexpr const char* vendors_list = "https://vendor.example/SHA256SUMS";
 
 private:
     class Sink;

@@ -6,6 +6,7 @@
 #include "simulation/machine.hpp"
 #include "simulation/readers.hpp"
 #include "simulation/surroundings.hpp"
+#include "simulation/vendor.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -23,7 +24,13 @@ constexpr int quiet_s = 25;            // for so long nothing may be: sampling w
 class Schedule {
 public:
     Schedule(std::uint64_t seed, Trace& trace)
-        : dice_(seed), trace_(trace), m_(dice_, trace), clients_(m_, told_), surroundings_(m_), faults_(m_) {
+        : dice_(seed),
+          trace_(trace),
+          m_(dice_, trace),
+          clients_(m_, told_),
+          surroundings_(m_),
+          vendor_(m_),
+          faults_(m_) {
         const auto count = dice_.between(1, 3);
         for (std::size_t i = 0; i < count; ++i) readers_.emplace_back(m_, told_, i);
     }
@@ -70,7 +77,11 @@ private:
         if (m_.state() == State::down && roll < 50) return m_.boot();
         if (roll < 55) return clients_.act();
         if (roll < 67) return read();
-        if (roll < 78) return surroundings_.act();
+        if (roll < 76) return surroundings_.act();
+        if (roll < 79) {
+            if (!calm_) vendor_.act();
+            return;
+        }
         if (roll < 92) {
             if (!calm_) faults_.act();
             return;
@@ -121,6 +132,7 @@ private:
 
     void check() {
         faults_.heal();
+        vendor_.mend();
         for (const auto& [id, domain] : m_.hypervisor.all()) m_.hypervisor.set_addresses(id, {"192.168.122.2"});
         int quiet = 0;
         for (int s = 0; s < longest_quiet_s && quiet < quiet_s && trace_.sound(); ++s) {
@@ -149,6 +161,7 @@ private:
     Machine m_;
     Clients clients_;
     Surroundings surroundings_;
+    Vendor vendor_;
     Faults faults_;
     bool calm_ = false;  // nothing goes wrong but what guests do
 };

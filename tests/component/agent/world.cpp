@@ -43,6 +43,7 @@ void World::boot() {
                                                     .store = store,
                                                     .hypervisor = *hypervisor,
                                                     .server = *server,
+                                                    .web = web,
                                                     .service_manager = service_manager});
     std::exception_ptr fault;
     boost::asio::co_spawn(loop, app->start(), [&fault](const std::exception_ptr& e) { fault = e; });

@@ -4,6 +4,7 @@
 #include "agent/app.hpp"
 #include "fakes/fake_hypervisor.hpp"
 #include "fakes/fake_processes.hpp"
+#include "fakes/fake_web.hpp"
 #include "fakes/memory_files.hpp"
 #include "fakes/memory_server.hpp"
 #include "fakes/memory_store.hpp"
@@ -109,6 +110,7 @@ public:
     fakes::MemoryFiles files;
     fakes::FakeProcesses processes{fakes::fake_qemu_img(files)};
     fakes::MemoryStore store;
+    fakes::FakeWeb web;
     std::unique_ptr<fakes::FakeHypervisor> hypervisor;
     std::unique_ptr<fakes::MemoryServer> server;
     agent::Config config;

@@ -1,5 +1,8 @@
 #include "fakes/awaiting.hpp"
+#include "fakes/fake_web.hpp"
 #include "fakes/scratch_folder.hpp"
+#include "fakes/seeded_random.hpp"
+#include "fakes/skipping_clock.hpp"
 #include "qemu_files.hpp"
 #include "small_disk.hpp"
 #include "storage/image_cache.hpp"
@@ -18,12 +21,21 @@ namespace fs = std::filesystem;
 
 namespace {
 
+struct Local {
+    std::string source;
+    storage::TakeIn what;
+};
+
 struct Fixture {
     fakes::TestLoop loop;
     fakes::ScratchFolder folder;
     storage::LocalFiles files;
     base::ChildProcesses processes;
-    storage::ImageCache cache{folder.path("images"), files, processes};
+    fakes::SkippingClock clock;
+    fakes::SeededRandom random;
+    fakes::FakeWeb web;
+    storage::Fetcher fetcher{web, files, clock, random, 0};
+    storage::ImageCache cache{folder.path("images"), files, processes, fetcher};
 
     Fixture() { REQUIRE(loop.await(cache.open())); }
 
@@ -32,11 +44,10 @@ struct Fixture {
         qemu_img("create -f qcow2 " + options + " '" + path + "' 8M");
         return path;
     }
-    base::Result<storage::Blob> import(storage::ImportRequest request) {
-        request.work_name = "test";
-        return loop.await(cache.import(std::move(request), {}));
+    base::Result<storage::Blob> import(Local local) {
+        return loop.await(cache.import(std::move(local.source), std::move(local.what), {}));
     }
-    base::Error refused(storage::ImportRequest request) {
+    base::Error refused(Local request) {
         const auto blob = import(std::move(request));
         REQUIRE_FALSE(blob);
         CHECK(kept().empty());
@@ -50,9 +61,8 @@ struct Fixture {
     }
 };
 
-storage::ImportRequest of(std::string source, std::optional<std::string> format = {},
-                          std::optional<std::string> checksum = {}) {
-    return {std::move(source), std::move(format), std::move(checksum), {}};
+Local of(std::string source, std::optional<std::string> format = {}, std::optional<std::string> checksum = {}) {
+    return {std::move(source), {std::move(format), std::move(checksum), "test"}};
 }
 
 }  // namespace
@@ -60,7 +70,7 @@ storage::ImportRequest of(std::string source, std::optional<std::string> format 
 TEST_CASE_METHOD(Fixture, "a good qcow2 becomes a read-only blob named by its digest") {
     const auto source = qcow2("good.qcow2");
     std::vector<std::string> phases;
-    const auto blob = loop.await(cache.import({source, {}, {}, "w1"}, [&](const storage::ImportProgress& progress) {
+    const auto blob = loop.await(cache.import(source, {{}, {}, "w1"}, [&](const storage::ImportProgress& progress) {
         if (phases.empty() || phases.back() != progress.phase) phases.push_back(progress.phase);
     }));
     REQUIRE(blob);
@@ -213,7 +223,7 @@ TEST_CASE_METHOD(Fixture, "a checksum is compared, of either kind and in either 
 TEST_CASE_METHOD(Fixture, "an import cancelled in mid-copy leaves nothing") {
     const auto source = folder.write("huge", "x");
     fs::resize_file(source, 4ULL << 40U);
-    const auto blob = loop.await(cache.import({source, "raw", {}, "w"}, [&](const storage::ImportProgress& progress) {
+    const auto blob = loop.await(cache.import(source, {"raw", {}, "w"}, [&](const storage::ImportProgress& progress) {
         if (progress.phase == "copying") loop.cancel();
     }));
     REQUIRE_FALSE(blob);
@@ -227,10 +237,10 @@ TEST_CASE_METHOD(Fixture, "an import onto a full file system says what is needed
         WARN("no right to mount a tmpfs: not run");
         return;
     }
-    storage::ImageCache small{disk.path("images"), files, processes};
+    storage::ImageCache small{disk.path("images"), files, processes, fetcher};
     REQUIRE(loop.await(small.open()));
     const auto source = folder.write("raw", std::string(3 << 20, 'x'));
-    const auto blob = loop.await(small.import({source, "raw", {}, "w"}, {}));
+    const auto blob = loop.await(small.import(source, {"raw", {}, "w"}, {}));
     REQUIRE_FALSE(blob);
     CHECK(blob.error().code == Errc::insufficient_storage);
     CHECK(blob.error().facts.contains("needed"));

@@ -51,6 +51,18 @@ TEST_CASE("a create body is read whole") {
     CHECK(create->spec.cloud_init.user_data_sha256.size() == 64);
 }
 
+TEST_CASE("a VM that stays off is waited for in no way") {
+    for (const auto* wait : {"address", "guest_ready"}) {
+        auto body = json::object{{"name", "a"}, {"wait_for", wait}, {"spec", {{"image", "x"}}}};
+        REQUIRE(read_create(body, {}));
+        CHECK(read_create(body, {})->wait_for == wait_for_named(wait));
+        body["spec"].as_object()["power"] = "off";
+        const auto refused = read_create(body, {});
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().faults.front().pointer == "/wait_for");
+    }
+}
+
 TEST_CASE("what isn't said comes from the defaults") {
     const auto create = read_create({{"name", "a"}, {"spec", {{"image", "x"}}}}, {3, 777, 9, "lan"});
     REQUIRE(create);

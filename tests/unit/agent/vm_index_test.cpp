@@ -83,15 +83,15 @@ TEST_CASE("conditions keep the time since which they hold") {
     index.put(ready("1", "a"));
     index.observe("1", {.present = true, .power = virt::Power::running});
     REQUIRE(condition(*index.find("1"), "HasAddress") != nullptr);
-    CHECK_FALSE(condition(*index.find("1"), "HasAddress")->status);
+    CHECK(condition(*index.find("1"), "HasAddress")->status == Verdict::no);
     const auto since = condition(*index.find("1"), "PowerAsWanted")->since;
     clock.advance(60s);
     index.observe("1", {.present = true, .power = virt::Power::running, .addresses = {"10.0.0.1"}});
-    CHECK(condition(*index.find("1"), "HasAddress")->status);
+    CHECK(condition(*index.find("1"), "HasAddress")->status == Verdict::yes);
     CHECK(condition(*index.find("1"), "HasAddress")->since > since);
     CHECK(condition(*index.find("1"), "PowerAsWanted")->since == since);
     index.observe("1", {.present = true, .power = virt::Power::off, .power_reason = "shutdown"});
-    CHECK_FALSE(condition(*index.find("1"), "PowerAsWanted")->status);
+    CHECK(condition(*index.find("1"), "PowerAsWanted")->status == Verdict::no);
     CHECK(condition(*index.find("1"), "PowerAsWanted")->reason == "shutdown");
     CHECK(condition(*index.find("1"), "HasAddress") == nullptr);
     index.observe("1", {.present = false});
@@ -115,7 +115,7 @@ TEST_CASE("a monitor that doesn't answer shows, with the time since it doesn't, 
     index.observe("1", seen);
     const auto* told = condition(*index.find("1"), "MonitorAnswers");
     REQUIRE(told != nullptr);
-    CHECK_FALSE(told->status);
+    CHECK(told->status == Verdict::no);
     CHECK(told->reason == "monitor_not_answering");
     CHECK(index.find("1")->revision > revision);
     const auto since = told->since;

@@ -2,7 +2,10 @@
 
 #include "fakes/awaiting.hpp"
 #include "fakes/fake_processes.hpp"
+#include "fakes/fake_web.hpp"
 #include "fakes/memory_files.hpp"
+#include "fakes/seeded_random.hpp"
+#include "fakes/skipping_clock.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -15,14 +18,18 @@ struct Fixture {
     fakes::TestLoop loop;
     fakes::MemoryFiles files;
     fakes::FakeProcesses processes{fakes::fake_qemu_img(files)};
-    storage::ImageCache cache{"/images", files, processes};
+    fakes::SkippingClock clock;
+    fakes::SeededRandom random;
+    fakes::FakeWeb web;
+    storage::Fetcher fetcher{web, files, clock, random, 0};
+    storage::ImageCache cache{"/images", files, processes, fetcher};
 
     Fixture() {
         files.put("/in/debian.qcow2", fakes::qcow2_bytes(8 << 20));
         REQUIRE(loop.await(cache.open()));
     }
     base::Result<storage::Blob> import(std::string source = "/in/debian.qcow2") {
-        return loop.await(cache.import({std::move(source), {}, {}, "op1"}, {}));
+        return loop.await(cache.import(std::move(source), {{}, {}, "op1"}, {}));
     }
     // Only the source is left.
     [[nodiscard]] bool clean() const { return files.files() == std::vector<std::string>{"/in/debian.qcow2"}; }
@@ -84,7 +91,7 @@ TEST_CASE_METHOD(Fixture, "a cancellation at any step leaves nothing, and the ca
             auto progress = [&f, when](const storage::ImportProgress& at) {
                 if (at.phase == when) f.loop.cancel();
             };
-            auto blob = co_await f.cache.import({"/in/debian.qcow2", {}, {}, "op1"}, std::move(progress));
+            auto blob = co_await f.cache.import("/in/debian.qcow2", {{}, {}, "op1"}, std::move(progress));
             if (!co_await boost::asio::this_coro::throw_if_cancelled()) co_return base::fail(Errc::internal, "changed");
             co_return blob;
         };
@@ -96,8 +103,8 @@ TEST_CASE_METHOD(Fixture, "a cancellation at any step leaves nothing, and the ca
 }
 
 TEST_CASE_METHOD(Fixture, "a work name can't lead out of the directory") {
-    CHECK(loop.await(cache.import({"/in/debian.qcow2", {}, {}, "../x"}, {})).error().code == Errc::internal);
-    CHECK(loop.await(cache.import({"/in/debian.qcow2", {}, {}, ""}, {})).error().code == Errc::internal);
+    CHECK(loop.await(cache.import("/in/debian.qcow2", {{}, {}, "../x"}, {})).error().code == Errc::internal);
+    CHECK(loop.await(cache.import("/in/debian.qcow2", {{}, {}, ""}, {})).error().code == Errc::internal);
 }
 
 TEST_CASE_METHOD(Fixture, "no qemu-img on the host is said as such") {

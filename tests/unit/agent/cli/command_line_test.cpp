@@ -302,17 +302,34 @@ TEST_CASE("image add turns a file into an absolute address") {
           json::parse(R"({"name":"debian-12","source":"file:///cwd/im%20ages/d.qcow2","checksum":"sha256:ab"})"));
     CHECK(body_of({"image", "add", "--source", "file:///x/y.img", "--format", "raw"}) ==
           json::parse(R"({"source":"file:///x/y.img","format":"raw"})"));
-    CHECK_THAT(usage_fault_of({"image", "add", "x"}), Catch::Contains("--file PATH or --source URL"));
+    CHECK_THAT(usage_fault_of({"image", "add"}), Catch::Contains("a NAME of the catalogue, --file PATH or --source"));
     CHECK_THAT(usage_fault_of({"image", "add", "x", "--file", "f", "--checksum", "md5:1"}),
                Catch::Contains("sha256:HEX"));
     CHECK(action_of<Change>({"image", "delete", "d"}).target == "/v1/images/d");
+}
+
+TEST_CASE("image add takes a name of the catalogue, under another name if wanted, and what nothing proves") {
+    CHECK(body_of({"image", "add", "debian-12"}) == json::parse(R"({"source":"debian-12"})"));
+    CHECK(body_of({"image", "add", "base", "--source", "debian-12"}) ==
+          json::parse(R"({"source":"debian-12","name":"base"})"));
+    CHECK(body_of({"image", "add", "--source", "https://a.example/x", "--allow-unverified"}) ==
+          json::parse(R"({"source":"https://a.example/x","allow_unverified":true})"));
+}
+
+TEST_CASE("images are refreshed by name and pruned together") {
+    CHECK(action_of<Change>({"image", "refresh", "debian-12"}).target == "/v1/images/debian-12/refresh");
+    const auto prune = action_of<Change>({"image", "prune"});
+    CHECK(prune.target == "/v1/image-cache/prune");
+    CHECK_FALSE(prune.question.empty());
+    CHECK(action_of<Change>({"image", "prune", "--yes"}).question.empty());
+    CHECK(action_of<ShowList>({"image", "list", "--remote"}).target == "/v1/images?remote=true");
 }
 
 TEST_CASE("image add offers what the agent takes") {
     const auto told = World{}.parse({"image", "add", "--help"});
     REQUIRE_FALSE(told);
     CHECK_THAT(told.error().out,
-               Catch::Contains("file:///PATH") && !Catch::Contains("https://") && !Catch::Contains("catalogue"));
+               Catch::Contains("file:///PATH") && Catch::Contains("https://") && Catch::Contains("catalogue"));
 }
 
 TEST_CASE("operation cancel succeeds when the operation ends cancelled") {

@@ -63,6 +63,15 @@ TEST_CASE("a VM's page shows what was asked for and what is") {
                Catch::Contains("off (unmanaged)") && Catch::Contains("vda\n") && !Catch::Contains("CONDITION"));
 }
 
+TEST_CASE("what a condition has to say stands below the table") {
+    auto vm = object(web);
+    vm["status"].as_object()["conditions"].as_array().push_back(
+        object(R"({"type":"GuestReady","status":"false","reason":"cloud_init_error","since":"2026-01-02T03:00:05Z",
+          "message":"the module x failed: \u001b[31m"})"));
+    CHECK_THAT(vm_page(vm, now), Catch::Contains("GuestReady  false   cloud_init_error  4m\n"
+                                                 "GuestReady: the module x failed: \\x1b[31m\n"));
+}
+
 TEST_CASE("views stand whatever an agent sends") {
     for (const auto* text :
          {"{}", R"({"name":[],"spec":5,"status":{"conditions":[1,{}],"usage":[]},"target":null})",

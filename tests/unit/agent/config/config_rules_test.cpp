@@ -77,9 +77,6 @@ TEST_CASE_METHOD(ConfigFolder, "what this version reads but doesn't act on is no
     CHECK_THAT(notes("grpc: {listen_addr: 'tailscale:9090'}").front(), Catch::Contains("configured, not served"));
     CHECK_THAT(notes("agent: {api_url: 'https://core.example.org'}").front(), Catch::Contains("Ghost Core"));
     CHECK(notes("agent: {version: 1}").size() == 1);
-    CHECK(notes("images: {max_rate: 1MB}").size() == 1);
-    REQUIRE(notes("images: {cache_max: 1GiB}").size() == 1);
-    CHECK_THAT(notes("images: {cache_max: 1GiB}").front(), Catch::StartsWith("images.cache_max: configured, not used"));
     const auto bare = sound("").notes;
     REQUIRE(bare.size() == 1);
     CHECK_THAT(bare.front(), Catch::Contains("only the Unix socket is served"));

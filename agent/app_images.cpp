@@ -1,0 +1,94 @@
+// What images need of the rest: room on the disk, who stands on them, and care.
+#include "agent/app.hpp"
+#include "agent/images/refresh_schedule.hpp"
+#include "base/ids.hpp"
+
+#include <charconv>
+
+namespace ghost::agent {
+namespace asio = boost::asio;
+namespace {
+
+constexpr std::chrono::hours tidy_interval{1};
+constexpr std::string_view refresh_fact = "images_refresh_at";  // in the database: milliseconds since the epoch
+constexpr std::chrono::minutes refresh_look{10};                // a wall clock may jump, so it is looked at
+constexpr std::chrono::hours refresh_limit{24};                 // for one image; the next doesn't wait for ever
+
+std::optional<base::Wall> time_of(std::string_view fact) {
+    std::int64_t ms = 0;
+    const auto [at, fault] = std::from_chars(fact.data(), fact.data() + fact.size(), ms);
+    return fault == std::errc{} && at == fact.data() + fact.size() ? std::optional{base::from_unix_ms(ms)}
+                                                                   : std::nullopt;
+}
+
+}  // namespace
+
+void App::connect_images() {
+    images_.room = [this](const std::string& name, std::uint64_t bytes) { return room_for_image(name, bytes); };
+    images_.room_used = [this](std::string name) { return image_room_used(std::move(name)); };
+    images_.files_in_chains = [this] { return chains_.files_in_use(disks_dir_); };
+    images_.domains_known = [this] { return domains_known(); };
+    images_.on_change = [this](const std::string& name) { announcer_.image(name); };
+}
+
+// What the PC's owner reserved is kept from images, too. A cache on a disk of its own has no reserve.
+base::Result<void> App::room_for_image(const std::string& name, std::uint64_t bytes) {
+    return config_.libvirt.image_cache.empty() ? capacity_.hold_disk(name, bytes) : base::Result<void>{};
+}
+
+// Held until the disk has been measured with it.
+asio::awaitable<void> App::image_room_used(std::string name) {
+    (void)co_await disk_watch_.measure();
+    capacity_.release_disk(name);
+}
+
+asio::awaitable<void> App::domains_known() {
+    while (!observer_.synced() && !stopping_) co_await observer_.synced_changed().wait();
+}
+
+asio::awaitable<void> App::tidy_images() {
+    while (co_await s_.clock.sleep_for(tidy_interval)) co_await images_.tidy();
+}
+
+void App::restore_refresh(const std::map<std::string, std::string>& facts) {
+    const auto now = s_.clock.wall();
+    const auto kept = facts.find(std::string{refresh_fact});
+    const auto time = kept == facts.end() ? std::nullopt : time_of(kept->second);
+    next_refresh_ = time ? kept_refresh(*time, now, s_.random) : first_refresh(now, s_.random);
+    refresh_is_kept_ = time == next_refresh_;
+}
+
+asio::awaitable<void> App::keep_refresh_time() {
+    storage::Changes changes;
+    changes.emplace_back(storage::FactRow{std::string{refresh_fact}, std::to_string(base::to_unix_ms(next_refresh_))});
+    const auto kept = co_await s_.store.commit(std::move(changes));
+    refresh_is_kept_ = kept.has_value();
+    if (!kept) s_.log.warn("when images are refreshed next can't be kept", {{"error", kept.error().detail}});
+}
+
+asio::awaitable<void> App::refresh_images_weekly() {
+    if (!config_.images.refresh_weekly) co_return;
+    if (!refresh_is_kept_) co_await keep_refresh_time();
+    while (co_await s_.clock.sleep_for(refresh_look)) {
+        if (s_.clock.wall() < next_refresh_) continue;
+        // Before it, so that an agent that dies of it doesn't begin with it again.
+        next_refresh_ = next_refresh(s_.clock.wall(), s_.random);
+        co_await keep_refresh_time();
+        std::vector<std::string> names;
+        for (const auto& [name, image] : images_.all())
+            if (image.state == ImageState::available && config_.images.catalogue.contains(image.source))
+                names.push_back(name);
+        for (const auto& name : names) co_await refresh_image(name);
+    }
+}
+
+asio::awaitable<void> App::refresh_image(std::string name) {
+    const base::Context context{base::make_uuid(s_.clock, s_.random), base::make_traceparent(s_.random),
+                                base::Principal::of_agent()};
+    const auto begun = co_await images_.refresh(context, name);
+    const auto ended = begun ? co_await operations_.wait((*begun)->id, refresh_limit) : nullptr;
+    const auto* error = !begun ? &begun.error() : ended && ended->error ? &*ended->error : nullptr;
+    if (error != nullptr) s_.log.warn("an image can't be refreshed", {{"image", name}, {"error", error->detail}});
+}
+
+}  // namespace ghost::agent

@@ -1,0 +1,255 @@
+// Room in the cache: its budget, the owner's reserve, and what goes when they
+// are short.
+#include "agent/images/image_service.hpp"
+#include "base/shielded.hpp"
+
+#include <boost/asio/this_coro.hpp>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace ghost::agent {
+namespace asio = boost::asio;
+namespace {
+
+constexpr int eviction_rounds = 3;
+
+double gib(std::uint64_t bytes) { return static_cast<double>(bytes) / static_cast<double>(1ULL << 30); }
+
+// How much is missing, as the facts of a full disk tell; 0: they don't.
+std::uint64_t missing(const base::Error& error) {
+    const auto number = [&error](std::string_view fact) -> std::uint64_t {
+        const auto* const amounts = error.facts.if_contains(fact);
+        const auto* const bytes =
+            amounts != nullptr && amounts->is_object() ? amounts->get_object().if_contains("disk_bytes") : nullptr;
+        boost::json::error_code fault;
+        const auto value = bytes != nullptr ? bytes->to_number<std::uint64_t>(fault) : 0;
+        return fault ? 0 : value;
+    };
+    const auto needed = number("needed");
+    const auto free = number("free");
+    return needed > free ? needed - free : 0;
+}
+
+}  // namespace
+
+// What `name` is about to write and what others were promised count as written.
+std::uint64_t ImageService::over_budget(const storage::ImageCache::Content& content, std::string_view name,
+                                        std::uint64_t bytes) const {
+    if (rules_.cache_max == 0) return 0;
+    auto sum = bytes;
+    for (const auto& blob : content.blobs) sum += blob.bytes;
+    for (const auto& part : content.parts)
+        if (!parts_in_use_.contains(part.work_name)) sum += part.bytes;
+    for (const auto& [holder, promised] : promised_)
+        if (holder != name) sum += promised;
+    return sum > rules_.cache_max ? sum - rules_.cache_max : 0;
+}
+
+base::Error ImageService::cache_is_full(std::uint64_t bytes, std::uint64_t over) const {
+    const auto free = bytes > over ? bytes - over : 0;
+    base::Error error{
+        base::Errc::insufficient_storage,
+        fmt::format("the image needs {:.1f} GiB, and of the {:.1f} GiB that the cache may have (images.cache_max) "
+                    "{:.1f} GiB can be freed or are free: delete images, or raise it",
+                    gib(bytes), gib(rules_.cache_max), gib(free))};
+    base::add_disk_facts(error, bytes, free);
+    return error;
+}
+
+ImageService::Done ImageService::make_room(std::string name, std::uint64_t bytes) {
+    if (rules_.cache_max != 0 && bytes > rules_.cache_max)
+        co_return base::fail(cache_is_full(bytes, bytes - rules_.cache_max));
+    for (int round = 1;; ++round) {
+        const auto content = co_await p_.cache.content();
+        if (!content) co_return base::fail(content.error());
+        // What of it is on disk already isn't asked for again.
+        std::uint64_t here = 0;
+        if (const auto own = own_part_.find(name); own != own_part_.end())
+            for (const auto& part : content->parts)
+                if (part.work_name == own->second) here = std::min(part.bytes, bytes);
+        const auto over = over_budget(*content, name, bytes);
+        auto held = over == 0 && room ? room(name, bytes - here) : base::Result<void>{};
+        if (over == 0 && held) {
+            promised_[name] = bytes;
+            co_return base::Result<void>{};
+        }
+        const auto short_of = over != 0 ? over : missing(held.error());
+        auto full = over != 0 ? cache_is_full(bytes, over) : std::move(held).error();
+        if (round > eviction_rounds || short_of == 0) co_return base::fail(std::move(full));
+        auto candidates = co_await evictable();
+        if (!candidates) {
+            full.detail += fmt::format("; nothing is evicted meanwhile: {}", candidates.error().detail);
+            co_return base::fail(std::move(full));
+        }
+        const auto victims = choose_evictions(std::move(*candidates), short_of);
+        if (victims.empty()) co_return base::fail(std::move(full));
+        for (const auto& victim : victims)
+            if (auto gone = co_await evict(victim); !gone) co_return base::fail(std::move(gone).error());
+        if (room_used) co_await room_used(name);
+    }
+}
+
+// Whether a VM is, or is about to be, made of the image of that name.
+bool ImageService::is_awaited(std::string_view name) const {
+    return std::ranges::any_of(p_.vms.all(), [name](const auto& entry) {
+        const auto& vm = entry.second;
+        return vm.phase == Phase::provisioning && vm.spec.image == name && vm.plan.image_digest.empty();
+    });
+}
+
+// The names that point to the blob; nullopt: it must stay.
+std::optional<std::vector<std::string>> ImageService::names_to_give_up(const std::string& digest) const {
+    std::vector<std::string> names;
+    if (dropping_.contains(digest)) return std::nullopt;
+    for (const auto& [id, vm] : p_.vms.all())
+        if (vm.plan.image_digest == digest) return std::nullopt;
+    for (const auto& [name, image] : images_) {
+        if (image.next && image.next->digest == digest) return std::nullopt;
+        if (image.digest != digest) continue;
+        const bool can_be_had_again = image.state == ImageState::available && !is_local(image.source);
+        if (!can_be_had_again || is_awaited(name) || p_.operations.busy("image:" + name)) return std::nullopt;
+        names.push_back(name);
+    }
+    return names;
+}
+
+asio::awaitable<base::Result<std::vector<Evictable>>> ImageService::evictable() {
+    std::set<std::string> chains;
+    if (files_in_chains) {
+        auto found = co_await files_in_chains();
+        if (!found) co_return base::fail(std::move(found).error());
+        chains = std::move(*found);
+    }
+    const auto content = co_await p_.cache.content();
+    if (!content) co_return base::fail(content.error());
+    std::vector<Evictable> all;
+    for (const auto& part : content->parts)
+        if (!parts_in_use_.contains(part.work_name))
+            all.push_back({.part = part.work_name, .bytes = part.bytes, .last_used = part.at});
+    for (const auto& blob : content->blobs) {
+        const auto names = names_to_give_up(blob.digest);
+        if (!names || chains.contains(path_of(blob.digest, blob.format))) continue;
+        Evictable one{.digest = blob.digest, .format = blob.format, .bytes = blob.bytes};
+        for (const auto& name : *names) {
+            const auto& image = images_.at(name);
+            if (one.image.empty()) one.image = name;
+            one.last_used = std::max({one.last_used, image.last_used_at, image.created_at});
+        }
+        all.push_back(std::move(one));
+    }
+    co_return all;
+}
+
+ImageService::Done ImageService::evict(Evictable what) {
+    if (!what.part.empty()) {
+        if (parts_in_use_.contains(what.part)) co_return base::Result<void>{};
+        p_.log.info("what was left of a download is deleted", {{"bytes", what.bytes}});
+        co_return co_await p_.cache.forget_fetch(what.part);
+    }
+    // A VM may have been made of it while others went.
+    const auto names = names_to_give_up(what.digest);
+    if (!names) co_return base::Result<void>{};
+    std::vector<Image> given_up;
+    storage::Changes changes;
+    for (const auto& name : *names) {
+        given_up.push_back(images_.at(name));
+        changes.emplace_back(storage::EraseImage{name});
+        p_.log.info("an image that nobody uses is evicted", {{"image", name}, {"bytes", what.bytes}});
+    }
+    dropping_.insert(what.digest);
+    for (const auto& name : *names) erase(name);
+    // Without its record first: after a crash a blob that nobody knows is cleaned up, a record without one misleads.
+    auto done = changes.empty() ? base::Result<void>{} : co_await base::shielded(p_.store.commit(std::move(changes)));
+    if (done) {
+        done = co_await p_.cache.remove(what.digest, what.format);
+    } else {
+        for (auto& image : given_up) put(std::move(image));
+    }
+    if (done)
+        for (auto& [name, image] : images_) std::erase(image.older, what.digest);
+    dropping_.erase(what.digest);
+    dropped_.notify();
+    co_return done;
+}
+
+ImageService::Begun ImageService::prune(base::Context context) {
+    OperationRequest operation;
+    operation.kind = "image.prune";
+    operation.target = {"images", "images", "images"};
+    operation.context = std::move(context);
+    operation.result_href = "/v1/images";
+    if (operation.context.dry_run) {
+        const auto all = co_await evictable();
+        if (!all) co_return base::fail(all.error());
+        std::uint64_t bytes = 0;
+        for (const auto& one : *all) {
+            bytes += one.bytes;
+            operation.would.push_back(describe(one));
+        }
+        operation.needs = {{"frees", boost::json::object{{"disk_bytes", bytes}}}};
+        co_return p_.operations.preview(std::move(operation));
+    }
+    co_return co_await p_.operations.begin(std::move(operation),
+                                           [this](OperationControl& control) { return run_prune(control); });
+}
+
+asio::awaitable<Outcome> ImageService::run_prune(OperationControl& control) {
+    Outcome outcome;
+    outcome.result = co_await control.begin_step("delete");
+    if (!outcome.result) co_return outcome;
+    const auto all = co_await evictable();
+    if (!all) {
+        outcome.result = base::fail(all.error());
+        co_return outcome;
+    }
+    std::uint64_t done = 0;
+    std::uint64_t total = 0;
+    for (const auto& one : *all) total += one.bytes;
+    for (const auto& one : *all) {
+        if (control.stopping()) {
+            outcome.result = base::fail(interrupted());
+            break;
+        }
+        control.progress(done, total, "bytes");
+        done += one.bytes;
+        if (auto gone = co_await evict(one); !gone) outcome.result = std::move(gone);
+    }
+    control.progress(done, total, "bytes");
+    co_return outcome;
+}
+
+bool ImageService::has_older_blobs() const noexcept {
+    return std::ranges::any_of(images_, [](const auto& entry) { return !entry.second.older.empty(); });
+}
+
+// Those that the name pointed at before; what VMs stand on stays, without a name.
+asio::awaitable<void> ImageService::drop_older(Image image) {
+    const auto all = co_await evictable();
+    if (!all) co_return;
+    for (const auto& one : *all) {
+        const bool of_it = std::ranges::find(image.older, one.digest) != image.older.end();
+        if (!of_it || !one.image.empty()) continue;
+        if (const auto gone = co_await evict(one); !gone)
+            p_.log.warn("an older blob can't be deleted", {{"image", image.name}, {"error", gone.error().detail}});
+    }
+}
+
+// Downloads that nobody went on with for long, and blobs that a refresh left to VMs which are gone.
+asio::awaitable<void> ImageService::tidy() {
+    const auto all = co_await evictable();
+    if (!all) co_return;
+    for (const auto& one : *all) {
+        const bool old_part = !one.part.empty() && p_.clock.wall() - one.last_used > part_patience;
+        const bool left_by_refresh = std::ranges::any_of(images_, [&one](const auto& entry) {
+            return std::ranges::find(entry.second.older, one.digest) != entry.second.older.end();
+        });
+        if (!old_part && !(one.image.empty() && one.part.empty() && left_by_refresh)) continue;
+        if (const auto gone = co_await evict(one); !gone)
+            p_.log.warn("what nobody needs can't be deleted",
+                        {{"what", describe(one)}, {"error", gone.error().detail}});
+    }
+}
+
+}  // namespace ghost::agent
