@@ -37,7 +37,7 @@ _ghostctl() {
             mapfile -t COMPREPLY < <(compgen -W 'running off paused suspended crashed unknown' -- "$current")
             return
             ;;
-        --wait-for) mapfile -t COMPREPLY < <(compgen -W 'running address' -- "$current") && return ;;
+        --wait-for) mapfile -t COMPREPLY < <(compgen -W 'running address guest_ready' -- "$current") && return ;;
         --format) mapfile -t COMPREPLY < <(compgen -W 'qcow2 raw' -- "$current") && return ;;
         --type)
             # The types that stand already, and one more.
@@ -52,7 +52,9 @@ _ghostctl() {
             return
             ;;
         --template | --image)
-            mapfile -t COMPREPLY < <(compgen -W "$(_ghostctl_names image list)" -- "$current")
+            mapfile -t COMPREPLY < <(
+                compgen -W "$(_ghostctl_names image list) $(_ghostctl_names image list --remote)" -- "$current"
+            )
             return
             ;;
         --idempotency-key | --after) return ;;
@@ -70,10 +72,11 @@ _ghostctl() {
             'vm list') choices='--label --power --owner --name --managed --unmanaged --watch' ;;
             'vm stop' | 'vm restart') choices="--force --grace $wait" ;;
             'vm adopt') choices="--name $wait" ;;
-            'vm delete' | 'orphans purge') choices="--yes $wait" ;;
+            'vm delete' | 'orphans purge' | 'image prune') choices="--yes $wait" ;;
             'vm status') ;;
-            vm\ * | 'image delete' | 'operation cancel') choices=$wait ;;
-            'image add') choices="--file --source --checksum --format $wait" ;;
+            vm\ * | 'image delete' | 'image refresh' | 'operation cancel') choices=$wait ;;
+            'image add') choices="--file --source --checksum --format --allow-unverified $wait" ;;
+            'image list') choices='--remote' ;;
             'operation wait') choices='--timeout' ;;
             events) choices='--after --type --subject' ;;
             '') choices='--version' ;;
@@ -83,12 +86,13 @@ _ghostctl() {
         case ${#words[@]}:${words[*]:0:2} in
             0:*) choices='status version vm image operation resources orphans events' ;;
             1:vm) choices='list create update status start stop restart reset pause resume suspend adopt delete' ;;
-            1:image) choices='list show add delete' ;;
+            1:image) choices='list show add refresh delete prune' ;;
             1:operation) choices='list show wait cancel' ;;
             1:orphans) choices='list purge' ;;
             2:vm\ list | 2:vm\ create) ;;
             2:vm\ *) choices=$(_ghostctl_names vm list) ;;
-            2:image\ show | 2:image\ delete) choices=$(_ghostctl_names image list) ;;
+            2:image\ add) choices=$(_ghostctl_names image list --remote) ;;
+            2:image\ show | 2:image\ delete | 2:image\ refresh) choices=$(_ghostctl_names image list) ;;
             2:operation\ show | 2:operation\ wait | 2:operation\ cancel) choices=$(_ghostctl_names operation list) ;;
         esac
     fi

@@ -10,14 +10,15 @@
 # system     the real daemon, a real libvirtd and real guests, in namespaces of their own
 # package    the Debian package, installed in a clean Debian that systemd boots, with a guest
 # fuzz       each target for FUZZ_SECONDS (20)
-# long       fuzz targets for ten minutes each, faults that last as long, and every test under every sanitizer
+# long       fuzz targets for ten minutes each, faults that last as long, a Debian guest with cloud-init, and every
+#            test under every sanitizer
 set -euo pipefail
 
 what=${1:-all}
 case $what in
     all | unit | component | system | package | fuzz | long) ;;
     *)
-        sed -n '4,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+        sed -n '4,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
         exit 2
         ;;
 esac
@@ -293,6 +294,7 @@ END
 
 headline "packages"
 install_packages "${build_packages[@]}" "${test_packages[@]}"
+[[ $what != long ]] || install_packages "${long_packages[@]}"
 case $what in
     unit | fuzz) ;;
     *)

@@ -2,11 +2,13 @@
 
 GHOST_AGENT_BINARY  the daemon to test (default: build/dev/ghost-agent)
 GHOST_TEST_IMAGE    the bootable image (default: build/test-image.qcow2, built when it isn't there)
+GHOST_TEST_DEBIAN_IMAGE  the Debian image of long runs (default: in build/, built when it isn't there)
 GHOST_TEST_VIRT_TYPE  qemu where a KVM is there that can't run guests; tests/run.sh finds out (default: auto)
 GHOST_KEEP=1        keep the directory with state and logs
 """
 
 import os
+import re
 import sys
 
 import pytest
@@ -30,7 +32,15 @@ def pytest_configure(config):
     capture = config.pluginmanager.getplugin("capturemanager")
     capture.stop_global_capturing()
     image.ensure()
+    if wants_debian(config):
+        image.ensure_debian()
     sandbox.enter([sys.executable, "-m", "pytest", *config.invocation_params.args])
+
+
+def wants_debian(config):
+    """Whether the long tests are to run, and of the files with such tests the one that needs it."""
+    files = [os.path.basename(name.split("::")[0]) for name in config.option.file_or_dir if ".py" in name]
+    return re.search(r"(?<!not )\blong\b", config.option.markexpr) and (not files or "test_debian_guest.py" in files)
 
 
 @pytest.fixture(scope="session")

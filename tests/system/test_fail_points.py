@@ -4,6 +4,7 @@ A point is where a step of a journalled operation begins or has ended. Killed th
 the same Idempotency-Key, the agent must come to what was asked for, once, and leave nothing behind.
 """
 
+import hashlib
 import http.client
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 
 from harness.agent import Agent
 from harness.client import CONTRACT
+from harness.image_server import ImageServer
 from harness.paths import BINARY
 from harness.wait import until
 
@@ -27,6 +29,8 @@ VM = "box"
 FOREIGN = "legacy"  # a domain that others defined
 FOREIGN_XML = f"""<domain type='qemu'><name>{FOREIGN}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
     <os><type arch='x86_64'>hvm</type></os></domain>"""
+REMOTE_DIRECTORY = "/remote"
+REMOTE = f"{REMOTE_DIRECTORY}/blank.qcow2"  # an image of the catalogue, as the vendor's server has it
 ORPHAN = "0198c0de-0000-7000-8000-000000000001-root.qcow2"
 
 
@@ -38,10 +42,13 @@ def vm_body(**spec):
 class Bench:
     """One agent, its libvirtd, and what the scenes do with them."""
 
-    def __init__(self, agent, libvirt, blank):
+    def __init__(self, agent, libvirt, blank, server):
         self.agent = agent
         self.libvirt = libvirt
         self.blank = f"file://{blank}"
+        self.blank_bytes = blank.read_bytes()
+        self.server = server
+        server.publish(REMOTE, self.blank_bytes)
 
     def files(self):
         """What is in the state directory, but for the database's own."""
@@ -54,6 +61,9 @@ class Bench:
 
     def add_image(self):
         self.ok("POST", "/v1/images", {"name": "blank", "source": self.blank})
+
+    def add_remote(self):
+        self.ok("POST", "/v1/images", {"source": "remote"})
 
     def add_vm(self, **spec):
         self.add_image()
@@ -199,6 +209,20 @@ def check_image(bench):
     assert image["name"] == "blank" and image["state"] == "available"
 
 
+def check_image_is_newest(bench):
+    (image,) = bench.agent.local().pages("/v1/images")
+    assert image["name"] == "remote" and image["state"] == "available"
+    newest = hashlib.sha256(bench.server.sites[REMOTE].content).hexdigest()
+    assert image["digest"] == f"sha256:{newest}"
+    assert bench.files() == sorted([*BARE, f"images/{newest}.qcow2"])
+
+
+def leave_image_behind(bench):
+    """The vendor has a newer one than is here."""
+    bench.add_remote()
+    bench.server.publish(REMOTE, bench.blank_bytes + b"newer", etag='"2"')
+
+
 def check_no_image(bench):
     assert bench.agent.local().pages("/v1/images") == []
 
@@ -211,9 +235,14 @@ SECRET = {"user_data": "#cloud-config\n"}
 CHANGES = {"spec": {"vcpus": CPUS, "memory_mib": 96, "autostart": "always", "disk_gib": 2, "power": "on"}}
 
 SCENES = {
-    "image.add": Scene("image.add", ("copying",), lambda bench: None,
-                       lambda bench: ("POST", "/v1/images", {"name": "blank", "source": bench.blank}),
-                       check_image, kept_from="end.after"),
+    "image.add": Scene("image.add", ("fetch",), lambda bench: None,
+                       lambda bench: ("POST", "/v1/images", {"name": "blank", "source": bench.blank}), check_image),
+    "image.add-remote": Scene("image.add", ("fetch",), lambda bench: None,
+                              lambda bench: ("POST", "/v1/images", {"source": "remote"}), check_image_is_newest),
+    "image.refresh": Scene("image.refresh", ("fetch",), leave_image_behind,
+                           lambda bench: ("POST", "/v1/images/remote/refresh", {}), check_image_is_newest),
+    "image.prune": Scene("image.prune", ("delete",), Bench.add_remote,
+                         lambda bench: ("POST", "/v1/image-cache/prune", {}), check_no_image),
     "image.delete": Scene("image.delete", ("delete",), Bench.add_image,
                           lambda bench: ("DELETE", "/v1/images/blank", None), check_no_image),
     "vm.create": Scene("vm.create", CREATE, Bench.add_image,
@@ -259,11 +288,21 @@ AGAIN = [param for param in POINTS if param.values[0].kept_from == "accept.after
 
 
 @pytest.fixture(scope="module")
-def agent(directory, pki):
+def agent(directory, pki, server):
     with open(BINARY, "rb") as program:
         if b"GHOST_FAIL_POINT" not in program.read():
             pytest.skip("this build has no fail points: they are in debug builds")
-    return Agent(os.path.join(directory, "fail-points"), pki)
+    agent = Agent(os.path.join(directory, "fail-points"), pki,
+                  images={"tls_ca": pki.ca.certificate, "allow_private_addresses": True})
+    agent.write_catalogue({"remote": {"url": server.url(REMOTE), "checksums": server.url(f"{REMOTE_DIRECTORY}/SHA256SUMS")}})
+    return agent
+
+
+@pytest.fixture(scope="module")
+def server(pki):
+    server = ImageServer(pki.server)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -274,9 +313,9 @@ def blank(tmp_path_factory):
 
 
 @pytest.fixture
-def bench(request, agent, libvirt, blank):
+def bench(request, agent, libvirt, blank, server):
     """An agent that never was; the test starts it, and in the end it runs again."""
-    bench = Bench(agent, libvirt, blank)
+    bench = Bench(agent, libvirt, blank, server)
     failed = request.session.testsfailed
     yield bench
     try:

@@ -107,7 +107,7 @@ def test_a_wrong_method_names_the_right_ones(remote):
 
 
 @pytest.mark.parametrize("path", ["/", "/v2", "/v1/", "/v1/vms/", "/v1/event", "/v1/orphans/x",
-                                  "/v1/images/tiny/refresh", "/v1/vms/web/start/now", "//v1/vms"])
+                                  "/v1/images/tiny/refresh/now", "/v1/image-cache", "/v1/vms/web/start/now", "//v1/vms"])
 def test_unknown_paths_are_404(remote, path):
     answer = remote.request("GET", path, checked=False)
     assert (answer.status, answer.code) == (404, "not_found")

@@ -54,6 +54,15 @@ class Agent:
         with open(self.config_file, "w", encoding="utf-8") as file:
             json.dump(self.config, file, indent=2)  # JSON is YAML
 
+    def write_catalogue(self, images):
+        """Of both architectures the same. `images`: name -> url and what proves it."""
+        directory = os.path.join(self.directory, "images.d")
+        os.makedirs(directory, exist_ok=True)
+        entries = {name: {"amd64": source, "arm64": source} for name, source in images.items()}
+        with open(os.path.join(directory, "tests.yaml"), "w", encoding="utf-8") as file:
+            json.dump({"images": entries}, file)
+        return directory
+
     @property
     def disks(self):
         return os.path.join(self.state, "disks")
