@@ -6,6 +6,7 @@
 #include "agent/api/routes.hpp"
 #include "agent/config/config.hpp"
 #include "agent/events/event_log.hpp"
+#include "agent/host/cache_room.hpp"
 #include "agent/host/capacity.hpp"
 #include "agent/host/disk_watch.hpp"
 #include "agent/host/health.hpp"
@@ -120,7 +121,6 @@ private:
     boost::asio::awaitable<void> settle_host_boot();
     boost::asio::awaitable<void> back_up_daily();
     boost::asio::awaitable<void> tend_state();
-    [[nodiscard]] base::Result<void> room_for_image(const std::string& name, std::uint64_t bytes);
     boost::asio::awaitable<void> image_room_used(std::string name);
     boost::asio::awaitable<void> domains_known();
     boost::asio::awaitable<void> tidy_images();
@@ -159,6 +159,7 @@ private:
     ImageService images_;
     DiskChains chains_;
     Capacity capacity_;
+    CacheRoom cache_room_;
     DiskWatch disk_watch_;
     IoResumer io_resumer_;
     MissingFiles missing_files_;

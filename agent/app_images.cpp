@@ -24,22 +24,19 @@ std::optional<base::Wall> time_of(std::string_view fact) {
 }  // namespace
 
 void App::connect_images() {
-    images_.room = [this](const std::string& name, std::uint64_t bytes) { return room_for_image(name, bytes); };
+    images_.room = [this](std::string name, std::uint64_t bytes) {
+        return cache_room_.hold(std::move(name), bytes, disks_dir_);
+    };
     images_.room_used = [this](std::string name) { return image_room_used(std::move(name)); };
-    images_.files_in_chains = [this] { return chains_.files_in_use(disks_dir_); };
+    images_.files_in_use = [this] { return chains_.files_in_use(disks_dir_); };
     images_.domains_known = [this] { return domains_known(); };
     images_.on_change = [this](const std::string& name) { announcer_.image(name); };
-}
-
-// What the PC's owner reserved is kept from images, too. A cache on a disk of its own has no reserve.
-base::Result<void> App::room_for_image(const std::string& name, std::uint64_t bytes) {
-    return config_.libvirt.image_cache.empty() ? capacity_.hold_disk(name, bytes) : base::Result<void>{};
 }
 
 // Held until the disk has been measured with it.
 asio::awaitable<void> App::image_room_used(std::string name) {
     (void)co_await disk_watch_.measure();
-    capacity_.release_disk(name);
+    cache_room_.release(name);
 }
 
 asio::awaitable<void> App::domains_known() {

@@ -25,7 +25,8 @@ struct FileInfo {
 
 struct Space {  // of the file system that holds a path
     std::uint64_t total = 0;
-    std::uint64_t free = 0;  // for unprivileged users
+    std::uint64_t free = 0;         // for unprivileged users
+    std::uint64_t file_system = 0;  // which: the same number for the same one, as long as it is mounted
 };
 
 struct Copied {

@@ -157,8 +157,11 @@ Result<std::vector<std::string>> list_now(const std::string& path) {
 
 Result<Space> space_now(const std::string& path) {
     struct statvfs found = {};
-    if (::statvfs(path.c_str(), &found) != 0) return os_error(errno, "cannot inspect the file system of " + path);
-    return Space{std::uint64_t{found.f_blocks} * found.f_frsize, std::uint64_t{found.f_bavail} * found.f_frsize};
+    struct stat place = {};
+    if (::statvfs(path.c_str(), &found) != 0 || ::stat(path.c_str(), &place) != 0)
+        return os_error(errno, "cannot inspect the file system of " + path);
+    return Space{std::uint64_t{found.f_blocks} * found.f_frsize, std::uint64_t{found.f_bavail} * found.f_frsize,
+                 std::uint64_t{place.st_dev}};
 }
 
 Result<std::string> resolve_now(const std::string& path) {

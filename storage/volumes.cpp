@@ -4,6 +4,8 @@
 #include "storage/qemu_img.hpp"
 
 #include <boost/asio/this_coro.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/parse.hpp>
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -13,6 +15,7 @@ namespace ghost::storage {
 namespace {
 
 namespace asio = boost::asio;
+namespace json = boost::json;
 using base::Errc;
 using base::Result;
 
@@ -47,6 +50,35 @@ asio::awaitable<Result<void>> create(Files& files, base::ProcessRunner& processe
     auto made = co_await create_steps(files, QemuImg{processes}, what);
     co_await asio::this_coro::throw_if_cancelled(throws);
     co_return made;
+}
+
+// "file.filename" and "filename", at any depth of QEMU's json: names.
+std::optional<std::string> filename_in(const json::value& value) {
+    if (!value.is_object()) return std::nullopt;
+    for (const auto& member : value.get_object()) {
+        const std::string_view key = member.key();
+        const bool named = key == "filename" || key.ends_with(".filename");
+        if (named && member.value().is_string()) return std::string{member.value().get_string()};
+        if (auto deeper = filename_in(member.value())) return deeper;
+    }
+    return std::nullopt;
+}
+
+// The path in the name of a backing file as QEMU reads it: a path, file:path, or json:{...}; empty: "nbd://..." and the
+// like.
+Result<std::string> local_file(const std::string& name) {
+    constexpr std::string_view file = "file:";
+    constexpr std::string_view document = "json:";
+    if (name.starts_with(file)) return name.substr(file.size());
+    if (name.starts_with(document)) {
+        json::error_code fault;
+        const auto parsed = json::parse(std::string_view{name}.substr(document.size()), fault);
+        if (fault) return base::fail(Errc::invalid_image, "the name of its backing file can't be read");
+        return filename_in(parsed).value_or("");
+    }
+    const auto colon = name.find(':');
+    const bool has_protocol = colon != std::string::npos && colon < name.find('/');
+    return has_protocol ? std::string{} : name;
 }
 
 }  // namespace
@@ -102,13 +134,19 @@ asio::awaitable<Result<std::uint64_t>> Volumes::size_of(std::string path, std::s
     co_return header->virtual_size;
 }
 
-asio::awaitable<Result<std::string>> Volumes::backing_of(std::string path) {
+asio::awaitable<Result<std::optional<Volumes::Backing>>> Volumes::backing_of(std::string path) {
     const auto head = co_await files_.read_head(path, image_head_size);
     if (!head) co_return base::fail(head.error());
+    if (recognise_format(*head) != "qcow2") co_return std::nullopt;
     const auto header = parse_qcow2_header(*head);
-    if (!header || header->backing_path.empty()) co_return std::string{};
-    if (header->backing_path.starts_with('/')) co_return header->backing_path;
-    co_return (std::filesystem::path{path}.parent_path() / header->backing_path).lexically_normal().string();
+    if (!header) co_return base::fail(header.error().code, fmt::format("{}: {}", path, header.error().detail));
+    if (header->backing_path.empty()) co_return std::nullopt;
+    auto local = local_file(header->backing_path);
+    if (!local) co_return base::fail(local.error().code, fmt::format("{}: {}", path, local.error().detail));
+    if (local->empty()) co_return std::nullopt;
+    // What is relative is so to the file that names it.
+    const auto whole = (std::filesystem::path{path}.parent_path() / *local).lexically_normal().string();
+    co_return Backing{whole, header->backing_format};
 }
 
 }  // namespace ghost::storage

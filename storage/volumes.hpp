@@ -8,6 +8,7 @@
 #include <boost/asio/awaitable.hpp>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace ghost::storage {
@@ -40,8 +41,13 @@ public:
     // Virtual size of a disk of any origin, bytes, as its header or its length says: nothing else is opened for it.
     // `format`: "qcow2" or "raw". A block device's can't be told: 0.
     [[nodiscard]] boost::asio::awaitable<base::Result<std::uint64_t>> size_of(std::string path, std::string format);
-    // The backing file that a qcow2 names, absolute; empty: none, or no qcow2.
-    [[nodiscard]] boost::asio::awaitable<base::Result<std::string>> backing_of(std::string path);
+    // The local file that a qcow2 names as its backing file, and the format it is to be read as. nullopt: none, one
+    // that isn't local, or no qcow2. Errors: those of Files; invalid_image: a qcow2 whose header doesn't tell.
+    struct Backing {
+        std::string path;    // absolute
+        std::string format;  // "qcow2" | "raw" | ...; empty: not told
+    };
+    [[nodiscard]] boost::asio::awaitable<base::Result<std::optional<Backing>>> backing_of(std::string path);
 
 private:
     Files& files_;

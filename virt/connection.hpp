@@ -38,6 +38,7 @@ using ConnectPtr = std::unique_ptr<virConnect, FreeBy<virConnectClose>>;
 using DomainPtr = std::unique_ptr<virDomain, FreeBy<virDomainFree>>;
 using NetworkPtr = std::unique_ptr<virNetwork, FreeBy<virNetworkFree>>;
 using StoragePoolPtr = std::unique_ptr<virStoragePool, FreeBy<virStoragePoolFree>>;
+using VolumePtr = std::unique_ptr<virStorageVol, FreeBy<virStorageVolFree>>;
 // Strings libvirt allocates for the caller (XML, metadata).
 using CharPtr = std::unique_ptr<char, FreeMalloced>;
 

@@ -3,6 +3,7 @@
 
 #include "base/clock.hpp"
 
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -49,6 +50,13 @@ struct DomainDisk {
     std::string path;    // file source, may be empty
     std::string format;
     bool cdrom = false;
+};
+// A file that a domain's disk is, stands on, or is being copied to.
+struct DiskFile {
+    std::string path;
+    std::string format = {};  // "qcow2", "raw", ...; empty: not told
+
+    friend auto operator<=>(const DiskFile&, const DiskFile&) = default;
 };
 struct DomainNic {
     std::string mac;

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 
 namespace ghost::virt {
@@ -67,6 +68,17 @@ std::uint64_t disk_bytes(const virDomainStatsRecord& record, std::uint64_t index
                     number(record, fmt::format("block.{}.physical", index)));
 }
 
+// Empty when there is no such volume.
+Result<std::string> path_of_volume(virConnectPtr connection, const PoolVolume& what) {
+    const StoragePoolPtr pool{virStoragePoolLookupByName(connection, what.pool.c_str())};
+    const VolumePtr volume{pool ? virStorageVolLookupByName(pool.get(), what.volume.c_str()) : nullptr};
+    const CharPtr path{volume ? virStorageVolGetPath(volume.get()) : nullptr};
+    if (path) return std::string{path.get()};
+    auto error = last_error(fmt::format("cannot tell where the volume {} of the pool {} is", what.volume, what.pool));
+    if (error.code == Errc::not_found) return std::string{};
+    return base::fail(std::move(error));
+}
+
 struct InterfacesFree {
     int count = 0;
     void operator()(virDomainInterfacePtr* list) const noexcept {
@@ -109,6 +121,32 @@ Result<DomainInfo> read_domain(virConnectPtr connection, const std::string& uuid
     auto now = survey_one(domain->get());
     if (!now) return base::fail(std::move(now.error()));
     return describe(domain->get(), std::move(*now), pid_directory(connection));
+}
+
+Result<std::vector<DiskFile>> read_disk_files(virConnectPtr connection) {
+    const auto listed = list_domains(connection);
+    if (!listed) return base::fail(listed.error());
+    DiskSources all;
+    for (const auto& domain : *listed)
+        // What runs may have other disks than what is defined.
+        for (const unsigned flags : {0U, unsigned{VIR_DOMAIN_XML_INACTIVE}}) {
+            const CharPtr xml{virDomainGetXMLDesc(domain.get(), flags)};
+            if (!xml) {
+                auto error = last_error();
+                if (error.code == Errc::not_found) break;  // it went away
+                return base::fail(std::move(error));
+            }
+            auto found = disk_sources_of(xml.get());
+            if (!found) return base::fail(std::move(found.error()));
+            all.files.merge(found->files);
+            all.volumes.merge(found->volumes);
+        }
+    for (const auto& volume : all.volumes) {
+        auto path = path_of_volume(connection, volume);
+        if (!path) return base::fail(std::move(path.error()));
+        if (!path->empty()) all.files.insert({std::move(*path), volume.format});
+    }
+    return std::vector(all.files.begin(), all.files.end());
 }
 
 Result<std::vector<DomainState>> read_states(virConnectPtr connection) {

@@ -19,6 +19,9 @@ namespace ghost::virt {
 [[nodiscard]] base::Result<std::vector<DomainInfo>> read_domains(virConnectPtr connection);
 [[nodiscard]] base::Result<DomainInfo> read_domain(virConnectPtr connection, const std::string& uuid);
 
+// Of all domains' disks, as they run and as they are defined (disk_files_of). Without a QEMU monitor.
+[[nodiscard]] base::Result<std::vector<DiskFile>> read_disk_files(virConnectPtr connection);
+
 // Without a QEMU monitor: answers beside a stuck guest.
 [[nodiscard]] base::Result<std::vector<DomainState>> read_states(virConnectPtr connection);
 

@@ -274,6 +274,24 @@ Result<DomainInfo> parse_domain_xml(std::string_view xml) {
     return info;
 }
 
+Result<DiskSources> disk_sources_of(std::string_view xml) {
+    pugi::xml_document document;
+    if (auto loaded = load(document, xml, "domain"); !loaded) return std::unexpected{std::move(loaded.error())};
+    DiskSources sources;
+    for (const auto& found : document.select_nodes("/domain/devices/disk//source")) {
+        const auto source = found.node();
+        // A disk's own format is told by its driver, a backing file's and a copy's beside their source.
+        const auto holder = source.parent();
+        const bool own = std::string_view{holder.name()} == "disk";
+        const std::string format = holder.child(own ? "driver" : "format").attribute("type").value();
+        if (auto path = path_of(source); !path.empty())
+            sources.files.insert({std::move(path), format});
+        else if (const auto volume = source.attribute("volume"))
+            sources.volumes.insert({source.attribute("pool").value(), volume.value(), format});
+    }
+    return sources;
+}
+
 Result<std::string> resized_domain_xml(std::string_view xml, unsigned vcpus, std::uint64_t memory_mib) {
     assert(vcpus > 0 && memory_mib > 0);
     pugi::xml_document document;

@@ -10,6 +10,7 @@
 #include "virt/domain.hpp"
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -37,6 +38,22 @@ inline constexpr std::string_view record_prefix = "ghost";
 
 // What the persistent definition tells. Power, persistence, autostart and live figures are left as they are by default.
 [[nodiscard]] base::Result<DomainInfo> parse_domain_xml(std::string_view xml);
+
+// A volume of a storage pool, by name.
+struct PoolVolume {
+    std::string pool;
+    std::string volume;
+    std::string format = {};
+
+    friend auto operator<=>(const PoolVolume&, const PoolVolume&) = default;
+};
+struct DiskSources {
+    std::set<DiskFile> files;
+    std::set<PoolVolume> volumes;
+};
+// Of all its disks, floppies and CD-ROMs: their sources, what the document knows them to stand on, and what they are
+// being copied to. What isn't local is left out.
+[[nodiscard]] base::Result<DiskSources> disk_sources_of(std::string_view xml);
 
 // The definition with other numbers of vCPUs and memory; all else as it was. A NUMA layout is refused: its cells
 // spell out both.

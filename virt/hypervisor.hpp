@@ -117,6 +117,8 @@ public:
     [[nodiscard]] virtual Task<std::vector<DomainInfo>> domains() = 0;
     [[nodiscard]] virtual Task<DomainInfo> domain(std::string uuid) = 0;
     [[nodiscard]] virtual Task<std::vector<DomainState>> states() = 0;
+    // Of the disks of all domains, whoever's they are, as they run and as they are defined, right now.
+    [[nodiscard]] virtual Task<std::vector<DiskFile>> disk_files() = 0;
     // deadline_exceeded: the domain's monitor, or libvirt, didn't answer; the domain is left alone for a while then,
     // hypervisor_unavailable. overloaded: it wasn't asked in time, since others' monitors didn't answer.
     [[nodiscard]] virtual Task<DomainUsage> usage(std::string uuid) = 0;

@@ -143,6 +143,10 @@ Hypervisor::Task<std::vector<DomainState>> LibvirtHypervisor::states() {
     return lanes_.read<std::vector<DomainState>>(LaneClass::query, "states", read_limit, read_states);
 }
 
+Hypervisor::Task<std::vector<DiskFile>> LibvirtHypervisor::disk_files() {
+    return lanes_.read<std::vector<DiskFile>>(LaneClass::query, "disk files", list_limit, read_disk_files);
+}
+
 Result<void> LibvirtHypervisor::check_usage_pause(const std::string& uuid) const {
     // One that was deleted is never asked again.
     std::erase_if(state_->silent, [now = clock_.now()](const auto& silent) { return silent.second + 1h <= now; });

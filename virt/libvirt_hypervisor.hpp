@@ -49,6 +49,7 @@ public:
     [[nodiscard]] Task<std::vector<DomainInfo>> domains() override;
     [[nodiscard]] Task<DomainInfo> domain(std::string uuid) override;
     [[nodiscard]] Task<std::vector<DomainState>> states() override;
+    [[nodiscard]] Task<std::vector<DiskFile>> disk_files() override;
     [[nodiscard]] Task<DomainUsage> usage(std::string uuid) override;
     [[nodiscard]] Task<Addresses> addresses(std::string uuid, bool ask_guest) override;
     [[nodiscard]] Task<GuestRun> run_in_guest(std::string uuid, std::vector<std::string> command) override;

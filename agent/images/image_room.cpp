@@ -70,7 +70,8 @@ ImageService::Done ImageService::make_room(std::string name, std::uint64_t bytes
             for (const auto& part : content->parts)
                 if (part.work_name == own->second) here = std::min(part.bytes, bytes);
         const auto over = over_budget(*content, name, bytes);
-        auto held = over == 0 && room ? room(name, bytes - here) : base::Result<void>{};
+        base::Result<void> held;
+        if (over == 0 && room) held = co_await room(name, bytes - here);
         if (over == 0 && held) {
             promised_[name] = bytes;
             co_return base::Result<void>{};
@@ -115,13 +116,18 @@ std::optional<std::vector<std::string>> ImageService::names_to_give_up(const std
     return names;
 }
 
+// Whatever may stand on a blob is known, or it isn't touched.
+asio::awaitable<base::Result<FilesInUse>> ImageService::all_files_in_use() const {
+    auto used = files_in_use ? co_await files_in_use() : FilesInUse{};
+    if (used && used->unknown)
+        co_return base::fail(used->unknown->code,
+                             fmt::format("what disks stand on isn't known: {}", used->unknown->detail));
+    co_return used;
+}
+
 asio::awaitable<base::Result<std::vector<Evictable>>> ImageService::evictable() {
-    std::set<std::string> chains;
-    if (files_in_chains) {
-        auto found = co_await files_in_chains();
-        if (!found) co_return base::fail(std::move(found).error());
-        chains = std::move(*found);
-    }
+    const auto used = co_await all_files_in_use();
+    if (!used) co_return base::fail(used.error());
     const auto content = co_await p_.cache.content();
     if (!content) co_return base::fail(content.error());
     std::vector<Evictable> all;
@@ -130,7 +136,7 @@ asio::awaitable<base::Result<std::vector<Evictable>>> ImageService::evictable() 
             all.push_back({.part = part.work_name, .bytes = part.bytes, .last_used = part.at});
     for (const auto& blob : content->blobs) {
         const auto names = names_to_give_up(blob.digest);
-        if (!names || chains.contains(path_of(blob.digest, blob.format))) continue;
+        if (!names || used->contains(path_of(blob.digest, blob.format))) continue;
         Evictable one{.digest = blob.digest, .format = blob.format, .bytes = blob.bytes};
         for (const auto& name : *names) {
             const auto& image = images_.at(name);

@@ -228,10 +228,10 @@ base::Result<void> ImageService::removable(const Image& image) const {
 
 // Neither ours nor anybody else's.
 ImageService::Done ImageService::nobody_stands_on(const Image& image) const {
-    if (!files_in_chains || image.digest.empty() || !last_name_of_blob(image)) co_return base::Result<void>{};
-    const auto chains = co_await files_in_chains();
-    if (!chains) co_return base::fail(chains.error());
-    if (!chains->contains(path_of(image.digest, image.format))) co_return base::Result<void>{};
+    if (image.digest.empty() || !last_name_of_blob(image)) co_return base::Result<void>{};
+    const auto used = co_await all_files_in_use();
+    if (!used) co_return base::fail(used.error());
+    if (!used->contains(path_of(image.digest, image.format))) co_return base::Result<void>{};
     base::Error in_use{base::Errc::state_conflict,
                        fmt::format("the disk of a domain that isn't the agent's stands on {}", image.name)};
     in_use.facts["state"] = "in_use";

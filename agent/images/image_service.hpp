@@ -8,6 +8,7 @@
 #include "agent/images/image_request.hpp"
 #include "agent/images/shared_fetches.hpp"
 #include "agent/operations/operation_service.hpp"
+#include "agent/vm/disk_chains.hpp"
 #include "agent/vm/vm_index.hpp"
 #include "base/context.hpp"
 #include "base/log.hpp"
@@ -100,12 +101,12 @@ public:
 
     // Whether so many bytes more may be written on behalf of the image `name`, kept for it until room_used(); empty:
     // whatever its disk has.
-    std::function<base::Result<void>(const std::string& name, std::uint64_t bytes)> room;
+    std::function<boost::asio::awaitable<base::Result<void>>(std::string name, std::uint64_t bytes)> room;
     // What asked for room has ended.
     std::function<boost::asio::awaitable<void>(std::string name)> room_used;
-    // Paths of all files that any domain's disks are or stand on. Errors: hypervisor_unavailable, io_error: it can't be
-    // told, so nothing may go.
-    std::function<boost::asio::awaitable<base::Result<std::set<std::string>>>()> files_in_chains;
+    // All files that any domain's disks are or stand on. Errors, and `unknown` in it: it can't be told, so nothing may
+    // go.
+    std::function<boost::asio::awaitable<base::Result<FilesInUse>>()> files_in_use;
     // Until the domains have been read from the hypervisor.
     std::function<boost::asio::awaitable<void>()> domains_known;
     // Told of each image that changes, comes or goes.
@@ -151,6 +152,7 @@ private:
                                             std::uint64_t bytes) const;
     [[nodiscard]] base::Error cache_is_full(std::uint64_t bytes, std::uint64_t over) const;
     [[nodiscard]] bool is_awaited(std::string_view name) const;
+    [[nodiscard]] boost::asio::awaitable<base::Result<FilesInUse>> all_files_in_use() const;
     [[nodiscard]] std::optional<std::vector<std::string>> names_to_give_up(const std::string& digest) const;
     [[nodiscard]] boost::asio::awaitable<base::Result<std::vector<Evictable>>> evictable();
     Done evict(Evictable what);

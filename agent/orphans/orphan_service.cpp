@@ -80,13 +80,6 @@ std::string OrphanService::why_image_file(std::string_view name) const {
     return "no image and no VM has this blob";
 }
 
-bool OrphanService::in_use(const std::string& path) const {
-    return std::ranges::any_of(p_.vms.all(), [&path](const auto& entry) {
-        const auto& open = entry.second.observed.disk_paths;
-        return std::ranges::find(open, path) != open.end();
-    });
-}
-
 asio::awaitable<base::Result<void>> OrphanService::find_in(std::string directory, std::vector<Orphan>& found,
                                                            std::string (OrphanService::*why)(std::string_view) const) {
     if (directory.empty()) co_return base::Result<void>{};
@@ -95,7 +88,7 @@ asio::awaitable<base::Result<void>> OrphanService::find_in(std::string directory
     for (const auto& name : *names) {
         auto reason = (this->*why)(name);
         auto path = fmt::format("{}/{}", directory, name);
-        if (reason.empty() || in_use(path)) continue;
+        if (reason.empty()) continue;
         const auto file = co_await p_.files.stat(path);
         if (!file || !file->has_value() || !(*file)->regular) continue;
         Orphan orphan;
@@ -107,27 +100,17 @@ asio::awaitable<base::Result<void>> OrphanService::find_in(std::string directory
     co_return base::Result<void>{};
 }
 
-// A file that a disk in use, of whomever, stands on is no orphan.
-asio::awaitable<base::Result<void>> OrphanService::spare_backing_files(std::vector<Orphan>& found) {
+// A disk of a domain, of whomever, is no orphan, nor is what any disk but an orphan stands on. What can't be looked
+// into is taken to stand on nothing.
+asio::awaitable<base::Result<void>> OrphanService::spare_what_is_in_use(std::vector<Orphan>& found) {
     if (found.empty()) co_return base::Result<void>{};
-    std::set<std::string> orphaned;
-    for (const auto& orphan : found) orphaned.insert(orphan.path);
-    std::set<std::string> look_at;
-    for (const auto& [id, vm] : p_.vms.all())
-        look_at.insert(vm.observed.disk_paths.begin(), vm.observed.disk_paths.end());
-    if (const auto names = co_await p_.files.list(places_.disks); names)
-        for (const auto& name : *names)
-            if (name.ends_with(".qcow2")) look_at.insert(fmt::format("{}/{}", places_.disks, name));
-    std::set<std::string> spared;
-    for (auto path : look_at) {
-        // Down the chain, which is short; what can't be read has no backing file that we could tell.
-        for (int depth = 0; depth < 64 && !path.empty() && !orphaned.contains(path); ++depth) {
-            const auto backing = co_await p_.volumes.backing_of(path);
-            path = backing ? *backing : std::string{};
-        }
-        if (!path.empty() && !look_at.contains(path)) spared.insert(path);
-    }
-    std::erase_if(found, [&spared](const Orphan& orphan) { return spared.contains(orphan.path); });
+    std::set<std::string> paths;
+    for (const auto& orphan : found) paths.insert(orphan.path);
+    const auto used = co_await p_.chains.files_in_use(places_.disks, std::move(paths));
+    if (!used) co_return base::fail(used.error());
+    std::erase_if(found, [&used](const Orphan& orphan) {
+        return orphan.kind == Orphan::Kind::file && used->contains(orphan.path);
+    });
     co_return base::Result<void>{};
 }
 
@@ -159,7 +142,7 @@ asio::awaitable<base::Result<std::vector<Orphan>>> OrphanService::find() {
             co_return base::fail(done.error());
     if (const auto done = co_await find_in(places_.images, found, &OrphanService::why_image_file); !done)
         co_return base::fail(done.error());
-    if (const auto done = co_await spare_backing_files(found); !done) co_return base::fail(done.error());
+    if (const auto done = co_await spare_what_is_in_use(found); !done) co_return base::fail(done.error());
     note_first_seen(found);
     co_return found;
 }

@@ -3,9 +3,9 @@
 
 #include "agent/operations/operation_service.hpp"
 #include "agent/orphans/orphan.hpp"
+#include "agent/vm/disk_chains.hpp"
 #include "agent/vm/vm_service.hpp"
 #include "base/context.hpp"
-#include "storage/volumes.hpp"
 
 #include <boost/asio/awaitable.hpp>
 
@@ -24,7 +24,7 @@ struct OrphanParts {
     OperationService& operations;
     Observer& observer;
     storage::Files& files;
-    storage::Volumes& volumes;
+    DiskChains& chains;
     base::Clock& clock;
     base::Log& log;
 };
@@ -59,10 +59,9 @@ private:
     boost::asio::awaitable<Outcome> run_purge(OperationControl& control);
     boost::asio::awaitable<base::Result<void>> find_in(std::string directory, std::vector<Orphan>& found,
                                                        std::string (OrphanService::*why)(std::string_view) const);
-    boost::asio::awaitable<base::Result<void>> spare_backing_files(std::vector<Orphan>& found);
+    boost::asio::awaitable<base::Result<void>> spare_what_is_in_use(std::vector<Orphan>& found);
     [[nodiscard]] std::string why_vm_file(std::string_view name) const;
     [[nodiscard]] std::string why_image_file(std::string_view name) const;
-    [[nodiscard]] bool in_use(const std::string& path) const;
     void note_first_seen(std::vector<Orphan>& found);
 
     OrphanParts p_;

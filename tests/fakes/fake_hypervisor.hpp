@@ -101,6 +101,8 @@ public:
     void vanish(const std::string& uuid);
     void put_network(virt::NetworkInfo network);
     void put_pool(virt::PoolInfo pool);
+    // A disk that a domain runs with and isn't defined with: plugged in, or a copy under way.
+    void put_live_disk(virt::DiskFile file) { live_disks_.push_back(std::move(file)); }
     // Called with the spec of each domain that is started.
     std::function<void(const virt::DomainSpec&)> on_started;
     virt::HostInfo host{"test:///fake", "test", "", "9.0.0", "", "x86_64", 8, 16 * 1024};
@@ -125,6 +127,7 @@ public:
     [[nodiscard]] Task<std::vector<virt::DomainInfo>> domains() override;
     [[nodiscard]] Task<virt::DomainInfo> domain(std::string uuid) override;
     [[nodiscard]] Task<std::vector<virt::DomainState>> states() override;
+    [[nodiscard]] Task<std::vector<virt::DiskFile>> disk_files() override;
     [[nodiscard]] Task<virt::DomainUsage> usage(std::string uuid) override;
     [[nodiscard]] Task<virt::Addresses> addresses(std::string uuid, bool ask_guest) override;
     [[nodiscard]] Task<virt::GuestRun> run_in_guest(std::string uuid, std::vector<std::string> command) override;
@@ -202,6 +205,7 @@ private:
     std::map<std::string, std::pair<std::vector<std::string>, std::vector<std::string>>> addresses_;
     std::map<std::string, virt::DomainUsage> usage_;
     std::map<std::string, virt::GuestRun> guest_runs_;
+    std::vector<virt::DiskFile> live_disks_;
     std::map<std::string, std::size_t> aborts_;  // of a domain's jobs
     std::map<std::string, virt::NetworkInfo> networks_;
     std::map<std::string, virt::PoolInfo> pools_;

@@ -50,6 +50,16 @@ FakeHypervisor::Task<std::vector<virt::DomainState>> FakeHypervisor::states() {
     co_return out;
 }
 
+FakeHypervisor::Task<std::vector<virt::DiskFile>> FakeHypervisor::disk_files() {
+    if (const auto entered = co_await enter_read("disk_files"); !entered) co_return base::fail(entered.error());
+    auto out = live_disks_;
+    for (const auto& [uuid, domain] : domains_)
+        for (const auto& disk : domain.disks)
+            if (!disk.path.empty()) out.push_back({disk.path, disk.format});
+    co_await leave_read("disk_files");
+    co_return out;
+}
+
 FakeHypervisor::Task<virt::DomainUsage> FakeHypervisor::usage(std::string uuid) {
     if (const auto entered = co_await enter_read("usage", uuid); !entered) co_return base::fail(entered.error());
     const auto it = domains_.find(uuid);

@@ -88,10 +88,22 @@ std::vector<std::string> MemoryFiles::files() const {
     return paths;
 }
 
-std::uint64_t MemoryFiles::used() const {
+std::string MemoryFiles::mount_of(const std::string& path) const {
+    std::string found;
+    for (const auto& [directory, bytes] : mounts_)
+        if ((path + "/").starts_with(directory) && directory.size() > found.size()) found = directory;
+    return found;
+}
+
+storage::Space MemoryFiles::space_at(const std::string& path) const {
+    const auto mount = mount_of(path);
+    const auto place = mounts_.find(mount);
+    const auto total = place == mounts_.end() ? capacity_ : place->second;
     std::uint64_t sum = 0;
-    for (const auto& node : std::views::values(nodes_)) sum += node.bytes.size();
-    return sum;
+    for (const auto& [name, node] : nodes_)
+        if (mount_of(name) == mount) sum += node.bytes.size();
+    const auto number = place == mounts_.end() ? 0 : std::distance(mounts_.begin(), place) + 1;
+    return {total, total - std::min(total, sum), static_cast<std::uint64_t>(number)};
 }
 
 base::Result<void> MemoryFiles::allowed(std::string_view path) const {
@@ -111,10 +123,10 @@ base::Result<void> MemoryFiles::store(const std::string& path, std::string bytes
     if (parent == nullptr || !parent->directory) return missing(path);
     const auto* const old = find(path);
     if (old != nullptr && old->directory) return base::fail(Errc::io_error, path + ": Is a directory");
-    const auto others = used() - (old != nullptr ? old->bytes.size() : 0);
-    if (others + bytes.size() > capacity_) {
+    const auto free = space_at(path).free + (old != nullptr ? old->bytes.size() : 0);
+    if (bytes.size() > free) {
         base::Error error{Errc::insufficient_storage, path + ": No space left on device"};
-        base::add_disk_facts(error, bytes.size(), capacity_ - others);
+        base::add_disk_facts(error, bytes.size(), free);
         return base::fail(std::move(error));
     }
     nodes_[path] = {std::move(bytes), mode, false};
@@ -263,7 +275,7 @@ storage::Files::Task<storage::Copied> MemoryFiles::copy(std::string from, std::s
 storage::Files::Task<storage::Space> MemoryFiles::space(std::string path) {
     if (auto on = co_await turn(); !on) co_return base::fail(std::move(on).error());
     if (auto may = allowed(path); !may) co_return base::fail(std::move(may).error());
-    co_return storage::Space{capacity_, capacity_ - std::min(capacity_, used())};
+    co_return space_at(path);
 }
 
 storage::Files::Task<std::string> MemoryFiles::make(std::function<base::Result<std::string>()> work) {

@@ -49,9 +49,14 @@ public:
     }
     // The file system holds `bytes` in all its files; more is insufficient_storage.
     void set_capacity(std::uint64_t bytes) { capacity_ = bytes; }
+    // A file system of its own at `directory`, of `bytes`.
+    void mount(const std::string& directory, std::uint64_t bytes) {
+        put_directory(directory);
+        mounts_[directory + "/"] = bytes;
+    }
     // Changes so far, including failed ones.
     [[nodiscard]] unsigned changes() const noexcept { return changes_; }
-    [[nodiscard]] std::uint64_t used() const;
+    [[nodiscard]] std::uint64_t used() const { return space_at("/").total - space_at("/").free; }
 
     // The process that uses it is gone, or its machine: a change that is under way is done, left half done or not done,
     // and all that is asked for until power_on() fails. What was answered is there for certain.
@@ -96,8 +101,11 @@ private:
     [[nodiscard]] base::Result<void> change(std::string_view path);
 
     std::map<std::string, Node> nodes_;
+    [[nodiscard]] std::string mount_of(const std::string& path) const;  // empty: the root's
+    [[nodiscard]] storage::Space space_at(const std::string& path) const;
     std::map<std::string, std::string> links_;
     std::uint64_t capacity_ = 1ULL << 40;
+    std::map<std::string, std::uint64_t> mounts_;  // bytes, by directory with a slash
     unsigned changes_ = 0;
     Countdown failing_;
     base::Error fail_with_;

@@ -127,6 +127,32 @@ TEST_CASE("an image larger than the cache may be is refused without a thing bein
     CHECK(shop.here() == "a");
 }
 
+TEST_CASE("a cache on a file system of its own keeps to what that has") {
+    World world;
+    Shop shop{world};
+    world.config.libvirt.image_cache = "/cache";
+    world.files.mount("/cache", 2 * mib + mib / 2);
+    world.boot();
+    for (const char name : std::string{"ab"}) {
+        REQUIRE(shop.add(name).status == 201);
+        world.pass(1min);
+    }
+    SECTION("what is longest unused goes") {
+        REQUIRE(shop.add('c').status == 201);
+        CHECK(shop.here() == "bc");
+    }
+    SECTION("and nothing goes, nor is anything written, when that wouldn't be enough") {
+        world.web.sites[Shop::address('c')].bytes.resize(3 * mib, 'c');
+        world.web.sites[Shop::address('c') + ".sum"].bytes =
+            agent::sha256_hex(world.web.sites[Shop::address('c')].bytes);
+        const auto full = shop.add('c');
+        CHECK(full.status == 507);
+        CHECK(full.text("/detail").find("libvirt.image_cache") != std::string::npos);
+        CHECK(full.at("/needed/disk_bytes").to_number<std::uint64_t>() == 3 * mib);
+        CHECK(shop.here() == "ab");
+    }
+}
+
 TEST_CASE("a prune says what would go, and takes it") {
     World world;
     Shop shop{world};
@@ -159,6 +185,71 @@ TEST_CASE("nothing goes while it isn't known what stands on it") {
     CHECK(world.post("/v1/image-cache/prune?wait=60").status == 500);
     CHECK(shop.here() == "a");
     world.files.fail_paths("", {});
+}
+
+TEST_CASE("whatever stands on a blob, in whatever way it is named, keeps it") {
+    World world;
+    Shop shop{world};
+    world.boot();
+    REQUIRE(shop.add('a').status == 201);
+    const auto blob = shop.blob('a');
+    const auto name = blob.substr(images.size());
+    const auto put = [&world](const std::string& path, const std::string& backing,
+                              const std::string& format = "qcow2") {
+        world.files.put(path, fakes::qcow2_bytes(1ULL << 30U, backing, "qcow2"));
+        virt::DomainInfo theirs;
+        theirs.uuid = "0198aaaa-1111-7222-8333-444455556666";
+        theirs.name = "theirs";
+        theirs.disks = {{"vda", "", path, format, false}};
+        world.hypervisor->put(theirs);
+        world.pass(5s);
+    };
+    bool stays = true;
+    SECTION("a disk that a domain runs with and isn't defined with") {
+        world.files.put("/srv/live.qcow2", fakes::qcow2_bytes(1ULL << 30U, blob, "qcow2"));
+        world.hypervisor->put_live_disk({"/srv/live.qcow2", "qcow2"});
+    }
+    SECTION("the cache's folder by another path") { put("/srv/theirs.qcow2", "/mnt/same/" + name); }
+    SECTION("a link of another name") {
+        world.files.put("/srv/link.qcow2", fakes::qcow2_bytes(1ULL << 30U));
+        world.files.link("/srv/link.qcow2", blob);
+        put("/srv/theirs.qcow2", "/srv/link.qcow2");
+    }
+    SECTION("as JSON") {
+        put("/srv/theirs.qcow2", R"(json:{"driver":"qcow2","file":{"driver":"file","filename":")" + blob + R"("}})");
+    }
+    SECTION("two disks of the same name") {
+        world.files.put("/srv/one/disk.qcow2", fakes::qcow2_bytes(1ULL << 30U));
+        world.hypervisor->put_live_disk({"/srv/one/disk.qcow2", "qcow2"});
+        put("/srv/two/disk.qcow2", blob);
+    }
+    SECTION("but not what a guest wrote into its raw disk") {
+        put("/srv/theirs.raw", blob, "raw");
+        stays = false;
+    }
+    CHECK(world.post("/v1/image-cache/prune?wait=60").status == 200);
+    CHECK(world.files.exists(blob) == stays);
+    CHECK(world.get("/v1/images/a").status == (stays ? 200U : 404U));
+}
+
+TEST_CASE("nothing goes while a qcow2's header doesn't tell, or the hypervisor doesn't") {
+    World world;
+    Shop shop{world};
+    world.boot();
+    REQUIRE(shop.add('a').status == 201);
+    SECTION("a header of a version to come") {
+        std::string head{"QFI\xfb\0\0\0\x09", 8};
+        head.resize(200);
+        world.files.put("/srv/newer.qcow2", head);
+        world.hypervisor->put_live_disk({"/srv/newer.qcow2", "qcow2"});
+        CHECK(world.post("/v1/image-cache/prune?wait=60").text("/detail").find("/srv/newer.qcow2") !=
+              std::string::npos);
+    }
+    SECTION("a hypervisor that doesn't answer") {
+        world.hypervisor->fail("disk_files", {base::Errc::hypervisor_error, "out of order"});
+        CHECK(world.post("/v1/image-cache/prune?wait=60").status == 502);
+    }
+    CHECK(shop.here() == "a");
 }
 
 TEST_CASE("a refresh moves the name to a newer blob, and VMs keep theirs") {

@@ -50,6 +50,35 @@ TEST_CASE_METHOD(Fixture, "qemu-img never sees a word that it could take for an 
     CHECK(processes.calls().size() == 1);
 }
 
+TEST_CASE_METHOD(Fixture, "the local file that a qcow2 stands on is found in every way of naming it") {
+    const auto backing = [this](const std::string& name, const std::string& format = "qcow2") {
+        files.put("/disks/v.qcow2", fakes::qcow2_bytes(8 << 20, name, format));
+        return loop.await(volumes.backing_of("/disks/v.qcow2"));
+    };
+    const auto path = [&backing](const std::string& name) {
+        const auto found = backing(name);
+        REQUIRE(found);
+        return *found ? (*found)->path : std::string{};
+    };
+    CHECK(path("/images/a.qcow2") == "/images/a.qcow2");
+    CHECK(path("../images/a.qcow2") == "/images/a.qcow2");
+    CHECK(path("file:/images/a.qcow2") == "/images/a.qcow2");
+    CHECK(path(R"(json:{"driver":"qcow2","file":{"driver":"file","filename":"/images/a.qcow2"}})") ==
+          "/images/a.qcow2");
+    CHECK(path(R"(json:{"driver":"raw","file.filename":"/images/a.qcow2"})") == "/images/a.qcow2");
+    CHECK(path("odd:name/a.qcow2").empty());
+    CHECK(path("/images/odd:name.qcow2") == "/images/odd:name.qcow2");
+    CHECK(path("nbd://host:10809/a").empty());
+    CHECK(path("").empty());
+    CHECK((*backing("/images/a.raw", "raw"))->format == "raw");
+    CHECK(backing("json:{").error().code == Errc::invalid_image);
+    files.put("/disks/v.qcow2", {"QFI\xfb\0\0\0\x09", 8});
+    CHECK(loop.await(volumes.backing_of("/disks/v.qcow2")).error().code == Errc::invalid_image);
+    files.put("/disks/v.qcow2", "no qcow2");
+    CHECK_FALSE(loop.await(volumes.backing_of("/disks/v.qcow2")).value());
+    CHECK(loop.await(volumes.backing_of("/disks/none.qcow2")).error().code == Errc::not_found);
+}
+
 TEST_CASE_METHOD(Fixture, "a creation that fails, at whatever step, leaves no file") {
     files.fail_change(1, {Errc::io_error, "broken disk"});
     CHECK_FALSE(create());

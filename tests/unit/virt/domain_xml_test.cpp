@@ -292,6 +292,31 @@ TEST_CASE("a domain that virt-manager made is understood") {
     CHECK(info->nics[1].model == "e1000e");
 }
 
+TEST_CASE("each file is found that a domain's disks are, stand on or are copied to") {
+    const auto sources = virt::disk_sources_of(R"(<domain type='kvm'><devices>
+      <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/d/top.qcow2' index='3'/>
+        <backingStore type='file' index='2'><format type='qcow2'/><source file='/d/mid.qcow2'/>
+          <backingStore type='file' index='1'><format type='raw'/><source file='/d/base.raw'/><backingStore/>
+          </backingStore></backingStore>
+        <mirror type='file' job='copy'><format type='qcow2'/><source file='/d/copy.qcow2'/></mirror>
+        <target dev='vda' bus='virtio'/></disk>
+      <disk type='block' device='disk'><driver type='raw'/><source dev='/dev/vg/data'/></disk>
+      <disk type='volume' device='disk'><driver type='qcow2'/><source pool='p' volume='v.qcow2'/></disk>
+      <disk type='network' device='disk'><source protocol='rbd' name='pool/image'><host name='h'/></source></disk>
+      <disk type='file' device='cdrom'><source file='/iso/a.iso'/></disk>
+      <disk type='file' device='floppy'><source file='/iso/a.img'/></disk>
+      <disk type='file' device='cdrom'><target dev='sda'/></disk>
+      <filesystem><source dir='/srv'/></filesystem>
+    </devices></domain>)");
+    REQUIRE(sources);
+    const std::set<virt::DiskFile> files{{"/d/top.qcow2", "qcow2"},  {"/d/mid.qcow2", "qcow2"}, {"/d/base.raw", "raw"},
+                                         {"/d/copy.qcow2", "qcow2"}, {"/dev/vg/data", "raw"},   {"/iso/a.iso", ""},
+                                         {"/iso/a.img", ""}};
+    CHECK(sources->files == files);
+    CHECK(sources->volumes == std::set<virt::PoolVolume>{{"p", "v.qcow2", "qcow2"}});
+    CHECK(virt::disk_sources_of("<network/>").error().code == base::Errc::hypervisor_error);
+}
+
 TEST_CASE("our record is known by its namespace, whatever its prefix") {
     const auto record_in = [](const std::string& metadata) {
         return parse_domain_xml("<domain><metadata>" + metadata + "</metadata></domain>")->record;
