@@ -11,13 +11,18 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 namespace ghost::net {
+
+// Names that aren't looked up, and their addresses; none: there is no such host.
+using Hosts = std::map<std::string, std::vector<boost::asio::ip::address>, std::less<>>;
 
 struct UnixPeer {
     std::string path;
@@ -28,6 +33,7 @@ struct HttpsPeer {
     TlsContext tls;
     AddressRule may_connect = {};
     std::optional<Proxy> proxy = {};  // CONNECT through it
+    Hosts hosts = {};
 };
 struct HttpPeer {  // plain; for loopback
     std::string host;

@@ -16,7 +16,9 @@
 #include <netinet/tcp.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -29,10 +31,12 @@ using boost::system::error_code;
 using GenericEndpoint = asio::generic::stream_protocol::endpoint;
 
 constexpr auto quiet = asio::as_tuple(asio::use_awaitable);
+constexpr std::chrono::seconds resolver_patience{2};  // where the name is resolved once more, elsewhere
 
 struct Name {
     std::string host;
     std::string port;
+    const Hosts* hosts = nullptr;
 };
 
 std::string bracketed(const std::string& host) { return host.find(':') != std::string::npos ? "[" + host + "]" : host; }
@@ -47,14 +51,20 @@ std::unexpected<base::Error> too_late(const std::string& who) {
     return base::fail(base::Errc::deadline_exceeded, "connecting to " + who + " took too long");
 }
 
-std::optional<std::vector<tcp::endpoint>> numeric(const Name& name) {
-    error_code error;
-    const auto address = asio::ip::make_address(name.host, error);
+// What needs no looking up: an address, or a host that is known.
+std::optional<std::vector<tcp::endpoint>> known_endpoints(const Name& name) {
     std::uint16_t port = 0;
     const auto* end = name.port.data() + name.port.size();
     const auto parsed = std::from_chars(name.port.data(), end, port);
-    if (error || parsed.ec != std::errc{} || parsed.ptr != end) return std::nullopt;
-    return std::vector{tcp::endpoint{address, port}};
+    if (parsed.ec != std::errc{} || parsed.ptr != end) return std::nullopt;
+    error_code error;
+    const auto address = asio::ip::make_address(name.host, error);
+    if (!error) return std::vector{tcp::endpoint{address, port}};
+    const auto host = name.hosts == nullptr ? Hosts::const_iterator{} : name.hosts->find(name.host);
+    if (name.hosts == nullptr || host == name.hosts->end()) return std::nullopt;
+    std::vector<tcp::endpoint> endpoints;
+    for (const auto& each : host->second) endpoints.emplace_back(each, port);
+    return endpoints;
 }
 
 // A look-up in asio's resolver thread can't be called back: it is left to end by itself.
@@ -69,7 +79,10 @@ struct Lookup {
 
 asio::awaitable<base::Result<std::vector<tcp::endpoint>>> look_up(const std::string& who, const Name& name,
                                                                   base::Instant deadline) {
-    if (auto known = numeric(name)) co_return *std::move(known);
+    if (auto known = known_endpoints(name)) {
+        if (!known->empty()) co_return *std::move(known);
+        co_return base::fail(base::Errc::source_unavailable, "cannot resolve " + name.host + ": Host not found");
+    }
     const auto executor = co_await asio::this_coro::executor;
     const auto lookup = std::make_shared<Lookup>(executor);
     lookup->resolver.async_resolve(name.host, name.port,
@@ -162,11 +175,25 @@ asio::awaitable<base::Result<StreamSocket>> connect_directly(const std::string& 
     co_return socket;
 }
 
-// The proxy resolves the name; what can be told without that is judged here.
+// What the peer's name stands for here, if it stands for anything: behind a proxy there needn't be a resolver.
+asio::awaitable<base::Result<void>> judge_name(const HttpsPeer& peer, base::Instant deadline) {
+    if (const auto address = evident_address(peer.host)) {
+        if (peer.may_connect(*address)) co_return base::Result<void>{};
+        co_return not_allowed(describe(peer), peer.host, *address);
+    }
+    const Name name{peer.host, peer.port, &peer.hosts};
+    const auto found = co_await look_up(describe(peer), name, std::min(deadline, now() + resolver_patience));
+    if (!found && found.error().code == base::Errc::cancelled) co_return base::fail(found.error());
+    const auto allowed = [&peer](const tcp::endpoint& endpoint) { return peer.may_connect(endpoint.address()); };
+    if (!found || found->empty() || std::ranges::any_of(*found, allowed)) co_return base::Result<void>{};
+    co_return not_allowed(describe(peer), peer.host, found->front().address());
+}
+
+// The proxy resolves the name for itself; what can be told of it here is judged first.
 asio::awaitable<base::Result<StreamSocket>> connect_through(const Proxy& proxy, const HttpsPeer& peer,
                                                             base::Instant deadline) {
-    if (const auto address = evident_address(peer.host); address && peer.may_connect && !peer.may_connect(*address))
-        co_return not_allowed(describe(peer), peer.host, *address);
+    if (peer.may_connect)
+        if (auto judged = co_await judge_name(peer, deadline); !judged) co_return base::fail(std::move(judged.error()));
     const AddressRule any;
     const Name name{proxy.host, proxy.port};
     auto socket = co_await connect_directly("the proxy " + describe(proxy), name, any, deadline);
@@ -192,7 +219,7 @@ asio::awaitable<base::Result<StreamSocket>> connect_to(const Peer& peer, base::I
     if (https && https->proxy) {
         socket = co_await connect_through(*https->proxy, *https, deadline);
     } else if (https) {
-        const Name name{https->host, https->port};
+        const Name name{https->host, https->port, &https->hosts};
         socket = co_await connect_directly(describe(peer), name, https->may_connect, deadline);
     } else if (plain) {
         const Name name{plain->host, plain->port};

@@ -16,8 +16,8 @@ namespace ghost::net {
 [[nodiscard]] std::string describe(const Peer& peer);
 
 // Tries the addresses of a name that the peer's rule allows in turn, each with a fair part of the time. Through a
-// proxy, which resolves the name, the socket leads to the peer as well; the rule then judges the hosts that are
-// addresses or localhost, and never the proxy. Errors: source_unavailable, address_not_allowed (no address is left),
+// proxy, which resolves the name, the socket leads to the peer as well; the rule then judges what the name stands for
+// here, if that can be told, and never the proxy. Errors: source_unavailable, address_not_allowed (no address is left),
 // deadline_exceeded, cancelled; each sentence names the peer or the proxy. Needs throw_if_cancelled(false).
 [[nodiscard]] boost::asio::awaitable<base::Result<StreamSocket>> connect_to(const Peer& peer, base::Instant deadline);
 

@@ -63,6 +63,11 @@ public:
         return std::nullopt;
     }
     [[nodiscard]] bool complete() const { return parser_.is_header_done(); }
+    // A no that stays one: the proxy wants to know who we are, or doesn't let us through.
+    [[nodiscard]] bool refused_for_good() const {
+        const auto status = complete() ? parser_.get().result_int() : 0U;
+        return status == 401 || status == 403 || status == 405 || status == 407;
+    }
 
 private:
     http::response_parser<http::empty_body> parser_;
@@ -94,7 +99,11 @@ asio::awaitable<base::Result<void>> open_tunnel(StreamSocket& socket, const Prox
     while (!answer.complete()) {
         const auto [error, count] = co_await socket.async_read_some(asio::buffer(room), quiet);
         if (error) co_return ended(error);
-        if (const auto fault = answer.take({room.data(), count})) co_return failed(*fault);
+        if (const auto fault = answer.take({room.data(), count})) {
+            auto no = failed(*fault);
+            if (answer.refused_for_good()) no.error().facts["proxy"] = *fault;
+            co_return no;
+        }
     }
     co_return base::Result<void>{};
 }

@@ -1,5 +1,6 @@
 #include "net/web.hpp"
 
+#include "base/clock.hpp"
 #include "net/client.hpp"
 #include "net/text.hpp"
 
@@ -16,7 +17,6 @@ namespace {
 namespace asio = boost::asio;
 
 constexpr int redirect_limit = 5;
-constexpr std::size_t refusal_limit = 64 * 1024;  // of the body of an answer that is no 2xx
 
 bool is_redirect(unsigned status) {
     static constexpr std::array all{301U, 302U, 303U, 307U, 308U};
@@ -29,7 +29,8 @@ std::unexpected<WebFailure> for_good(base::Errc code, std::string detail) {
 
 WebFailure judged(base::Error error) {
     const bool permanent = error.code == base::Errc::address_not_allowed ||
-                           error.code == base::Errc::validation_failed || error.facts.contains("certificate");
+                           error.code == base::Errc::validation_failed || error.facts.contains("certificate") ||
+                           error.facts.contains("proxy");
     return {std::move(error), permanent};
 }
 
@@ -59,7 +60,7 @@ public:
         asked.hand_on_every_status = true;
         asked.on_head = [this](const ClientResponse& head) { return take_head(head); };
         asked.on_body = [this](std::string_view piece) { return take(piece); };
-        if (request_.ready_for_more) asked.ready_for_more = [this] { return ready(); };
+        asked.ready_for_more = [this] { return ready(); };
         return asked;
     }
     // Where it sends us on to.
@@ -77,25 +78,26 @@ private:
     bool take_head(const ClientResponse& head) {
         answer_.status = head.status;
         answer_.headers = head.headers;
-        if (!success()) return !location();
+        if (!success()) return false;  // what it says beside its status is for people
+        started_ = std::chrono::steady_clock::now();
         const auto coding = answer_.headers.find("Content-Encoding");
         if (coding && !coding->empty() && !same_token(*coding, "identity"))
             return refuse(base::Errc::source_unavailable, "has a coded body though none was asked for");
         return !request_.on_head || request_.on_head(answer_);
     }
     bool take(std::string_view piece) {
-        if (success() && request_.on_body) return request_.on_body(piece);
-        const auto limit = success() ? request_.max_body : refusal_limit;
-        const auto room = limit - answer_.body.size();
-        answer_.body.append(piece.substr(0, room));
-        if (piece.size() <= room) return true;
-        if (success())
-            refuse(base::Errc::body_too_large, "has a body of more than " + std::to_string(limit) + " bytes");
-        return false;
+        if (request_.on_body) return request_.on_body(piece);
+        if (piece.size() > request_.max_body - answer_.body.size())
+            return refuse(base::Errc::body_too_large,
+                          "has a body of more than " + std::to_string(request_.max_body) + " bytes");
+        answer_.body.append(piece);
+        return true;
     }
     asio::awaitable<bool> ready() {
-        if (!success()) co_return true;
-        co_return co_await request_.ready_for_more();
+        if (request_.ready_for_more) co_return co_await request_.ready_for_more();
+        if (request_.on_body || std::chrono::steady_clock::now() - started_ < request_.collect_limit) co_return true;
+        failure_ = WebFailure{{base::Errc::deadline_exceeded, without_query(url_) + " answered too slowly"}};
+        co_return false;
     }
     bool refuse(base::Errc code, const std::string& why) {
         failure_ = WebFailure{{code, "the answer of " + without_query(url_) + " " + why}, true};
@@ -105,6 +107,7 @@ private:
     const WebRequest& request_;
     const Url& url_;
     WebResponse answer_;
+    base::Instant started_{};  // its body
     std::optional<WebFailure> failure_;
 };
 
@@ -149,6 +152,7 @@ private:
         if (state.cancelled() != asio::cancellation_type::none) co_return WebFailure{{base::Errc::cancelled, {}}};
         HttpsPeer peer{.host = url.host, .port = url.port, .tls = settings_.tls};
         peer.proxy = proxy_for(settings_.proxy, url);
+        peer.hosts = settings_.hosts;
         if (!settings_.allow_private_addresses) peer.may_connect = is_public;
         const auto client = make_client(std::move(peer));
         auto response = co_await client->send(hop.ask());

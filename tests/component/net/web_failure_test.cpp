@@ -50,6 +50,23 @@ TEST_CASE("silence has a limit, before the head and after it") {
     CHECK_FALSE(body.permanent);
 }
 
+TEST_CASE("a text that comes drop by drop isn't waited for without end") {
+    WebScene scene;
+    scene.server.on("/drops", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + std::string(1000, 'x'), After::drip);
+    const auto slow = scene.failure({.url = scene.server.url("/drops"), .idle = 5s, .collect_limit = 200ms});
+    CHECK(slow.error.code == base::Errc::deadline_exceeded);
+    CHECK_THAT(slow.error.detail, Catch::Contains("too slowly"));
+    CHECK_FALSE(slow.permanent);
+    // What is handed on is a download: it may take its time.
+    std::string seen;
+    net::WebRequest handed{.url = scene.server.url("/drops"), .idle = 5s, .collect_limit = 200ms};
+    handed.on_body = [&](std::string_view piece) {
+        seen += piece;
+        return seen.size() < 60;
+    };
+    CHECK(scene.get(handed));
+}
+
 TEST_CASE("a server that can't prove who it is is given up") {
     WebScene scene;
     scene.server.on("/", ok("x"));
@@ -121,6 +138,25 @@ TEST_CASE("addresses that aren't public are refused, at first and after a redire
     for (const auto& asked : proxy.requests()) CHECK_THAT(asked, Catch::StartsWith("CONNECT images.example:443 "));
 }
 
+TEST_CASE("a name is judged by what it stands for here, also before a proxy") {
+    WebScene scene;
+    scene.web = WebScene::client(false);
+    const auto direct = scene.failure("https://inside.example/");
+    CHECK(direct.permanent);
+    CHECK_THAT(direct.error.detail, Catch::Contains("inside.example resolves to 10.1.2.3"));
+
+    const ProxyServer proxy{scene.server.port()};
+    scene.web = WebScene::client(false, through(proxy.port()));
+    const auto inside = scene.failure("https://inside.example/");
+    CHECK(inside.permanent);
+    CHECK(inside.error.code == base::Errc::address_not_allowed);
+    CHECK(proxy.requests().empty());
+    // One of them will do, and the proxy may know what nobody here does.
+    scene.server.on("/", ok("x"));
+    CHECK_THAT(scene.failure("https://both.example/").error.detail, Catch::Contains("hostname mismatch"));
+    CHECK(scene.answer("https://images.example/").body == "x");
+}
+
 TEST_CASE("a proxy leads to a host that it resolves") {
     WebScene scene;
     scene.server.on("/a?s3cret", ok("x"));
@@ -159,7 +195,7 @@ TEST_CASE("a proxy that opens no way is named, with what it said and without its
         scene.web = WebScene::client(false, through(proxy.port(), "user:s3cret"));
         const auto failure = scene.failure("https://images.example/?s3cret");
         CHECK(failure.error.code == base::Errc::source_unavailable);
-        CHECK_FALSE(failure.permanent);
+        CHECK(failure.permanent == Catch::Contains(": 407").match(failure.error.detail));
         CHECK_THAT(failure.error.detail, Catch::Contains(why));
         CHECK_THAT(failure.error.detail,
                    Catch::StartsWith("the proxy http://127.0.0.1:" + std::to_string(proxy.port()) +

@@ -31,8 +31,15 @@ struct WebScene {
     std::unique_ptr<net::Web> web = client(true);
 
     [[nodiscard]] static std::unique_ptr<net::Web> client(bool allow_private, net::ProxySettings proxy = {}) {
-        return net::make_web(
-            {.tls = certificates().client(""), .allow_private_addresses = allow_private, .proxy = proxy});
+        const auto address = [](const char* text) { return boost::asio::ip::make_address(text); };
+        return net::make_web({.tls = certificates().client(""),
+                              .allow_private_addresses = allow_private,
+                              .proxy = proxy,
+                              // Nobody is asked for names: these are all that there are.
+                              .hosts = {{"images.example", {}},
+                                        {"other.example", {}},
+                                        {"inside.example", {address("10.1.2.3"), address("fd00::1")}},
+                                        {"both.example", {address("10.1.2.3"), address("1.2.3.4")}}}});
     }
 
     net::Web::Answer get(net::WebRequest request) { return loop.await(web->get(std::move(request))); }

@@ -133,6 +133,14 @@ void WebServer::serve(int fd) {
         if (const auto found = said_.find(target); found != said_.end()) said = found->second;
         requests_.push_back(std::move(request));
     }
+    if (said.after == After::drip) {
+        // Until who reads has enough.
+        for (const char& drop : said.answer) {
+            if (SSL_write(ssl.get(), &drop, 1) <= 0) return;
+            std::this_thread::sleep_for(std::chrono::milliseconds{10});
+        }
+        said = {.answer = {}, .after = After::goodbye};
+    }
     if (!said.answer.empty() && SSL_write(ssl.get(), said.answer.data(), static_cast<int>(said.answer.size())) <= 0)
         return;
     if (said.after == After::goodbye) SSL_shutdown(ssl.get());

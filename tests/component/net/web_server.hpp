@@ -41,7 +41,8 @@ private:
 };
 
 // How a connection of WebServer's goes on after its bytes were sent.
-enum class After : std::uint8_t { goodbye, cut, silence };  // TLS's close; the end without it; nothing more
+// TLS's close; the end without it; nothing more; or it comes in drops, 100 bytes a second.
+enum class After : std::uint8_t { goodbye, cut, silence, drip };
 
 class WebServer {
 public:

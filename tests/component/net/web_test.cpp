@@ -13,7 +13,7 @@ using namespace ghost;
 using namespace ghost::test;
 using namespace std::chrono_literals;
 
-TEST_CASE("an answer is collected, whatever its status") {
+TEST_CASE("an answer is one whatever its status; only a success has its body read") {
     WebScene scene;
     scene.server.on("/a?x=1", ok("all of it", "X-Kind: text\r\n"));
     scene.server.on("/long", "HTTP/1.1 503 Busy\r\n\r\n" + std::string(100'000, 'x'));
@@ -33,7 +33,7 @@ TEST_CASE("an answer is collected, whatever its status") {
     CHECK(scene.answer(scene.server.url("/none")).status == 404);
     const auto busy = scene.answer(scene.server.url("/long"));
     CHECK(busy.status == 503);
-    CHECK(busy.body == std::string(64 * 1024, 'x'));
+    CHECK(busy.body.empty());
 }
 
 TEST_CASE("redirects are followed to where they lead") {
