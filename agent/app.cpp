@@ -1,6 +1,7 @@
 #include "agent/app.hpp"
 
 #include "agent/config/config_loader.hpp"
+#include "storage/boot_id.hpp"
 
 #include <boost/asio/this_coro.hpp>
 #include <fmt/format.h>
@@ -20,7 +21,6 @@ constexpr std::chrono::seconds request_grace{10};
 constexpr std::chrono::seconds lane_grace{3};
 constexpr std::chrono::seconds host_objects_patience{10};
 constexpr std::chrono::hours backup_interval{24};
-constexpr std::string_view boot_id_file = "/proc/sys/kernel/random/boot_id";
 constexpr std::string_view boot_fact = "boot_id";      // in the database
 constexpr std::string_view tended_fact = "tended_at";  // when a write was last tried for its own sake
 constexpr std::chrono::seconds tend_interval{30};
@@ -259,12 +259,12 @@ asio::awaitable<void> App::make_host_objects() {
 asio::awaitable<void> App::settle_host_boot() {
     while (!observer_.synced() && !stopping_) co_await observer_.synced_changed().wait();
     if (stopping_) co_return;
-    const auto boot = co_await s_.files.read(std::string{boot_id_file}, 64);
+    const auto boot = co_await storage::boot_id(s_.files);
     if (!boot) {
         s_.log.warn("whether the host has booted can't be told", {{"error", boot.error().detail}});
         co_return;
     }
-    const auto id = boot->substr(0, boot->find('\n'));
+    const auto& id = *boot;
     if (id == last_boot_) co_return;
     if (!last_boot_.empty()) co_await vms_.start_after_boot();
     if (stopping_) co_return;  // the next start goes on with it

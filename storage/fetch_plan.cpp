@@ -26,6 +26,7 @@ std::optional<std::uint64_t> number(std::string_view text) {
 
 struct ContentRange {  // "bytes 100-199/1000"
     std::uint64_t first = 0;
+    std::uint64_t last = 0;
     std::optional<std::uint64_t> total;
 };
 
@@ -43,7 +44,7 @@ std::optional<ContentRange> content_range(const net::Headers& headers) {
     const auto total = number(text.substr(slash + 1));
     if (!total && text.substr(slash + 1) != "*") return std::nullopt;
     if (total && *last >= *total) return std::nullopt;
-    return ContentRange{*first, total};
+    return ContentRange{*first, *last, total};
 }
 
 // A weak ETag may stand for other bytes (RFC 9110, 8.8.3.2).
@@ -68,9 +69,9 @@ FetchPlan::FetchPlan(FetchSource source, PartRecord known, std::uint64_t have)
         const bool twice = std::ranges::find(mirrors_, url, &Mirror::url) != mirrors_.end();
         if (!twice) mirrors_.push_back({std::move(url), {}});
     }
-    best_ = have_;
     const bool too_much = record_.total && have_ > *record_.total;
     if (record_.url.empty() || too_much) lose_everything();
+    best_ = have_;
     const auto same = std::ranges::find(mirrors_, record_.url, &Mirror::url);
     if (same != mirrors_.end()) at_ = static_cast<std::size_t>(same - mirrors_.begin());
 }
@@ -79,6 +80,7 @@ void FetchPlan::lose_everything() {
     record_ = {};
     have_ = 0;
     complete_ = several_answers_ = false;
+    for (auto& mirror : mirrors_) mirror.apart = false;
 }
 
 FetchPlan::Next FetchPlan::next(base::Random& random) {
@@ -86,10 +88,11 @@ FetchPlan::Next FetchPlan::next(base::Random& random) {
     if (!choose_mirror() || fruitless_ >= patience || attempts_ >= most_attempts) return GiveUp{all_failed()};
     if (pause_first_) {
         pause_first_ = false;
-        return Pause{std::max(backoff_.next(random), std::exchange(asked_to_wait_, {}))};
+        return Pause{std::max(backoff_.next(random), std::exchange(asked_to_wait_, {})), fault_};
     }
     ++attempts_;
-    head_taken_ = false;
+    head_taken_ = too_much_ = false;
+    answer_end_.reset();
     const auto& mirror = mirrors_[at_];
     Ask ask{mirror.url, have_, {}};
     if (have_ == 0) return ask;
@@ -102,14 +105,17 @@ FetchPlan::Next FetchPlan::next(base::Random& random) {
 
 // Without a validator only a checksum tells whether the rest belongs to the beginning.
 bool FetchPlan::can_go_on_at(const Mirror& mirror) const {
-    return has_checksum_ || (mirror.url == record_.url && !record_.validator.empty());
+    if (mirror.url == record_.url) return has_checksum_ || !record_.validator.empty();
+    return has_checksum_ && !mirror.apart;
 }
 
 bool FetchPlan::choose_mirror() {
-    for (std::size_t i = 0; i < mirrors_.size(); ++i) {
-        if (!mirrors_[at_].out) return true;
-        at_ = (at_ + 1) % mirrors_.size();
-    }
+    // What is here isn't given up for one that can't go on with it, as long as there is another.
+    for (const bool those_apart_too : {have_ == 0, true})
+        for (std::size_t i = 0; i < mirrors_.size(); ++i) {
+            if (!mirrors_[at_].out && (those_apart_too || !mirrors_[at_].apart)) return true;
+            at_ = (at_ + 1) % mirrors_.size();
+        }
     return false;
 }
 
@@ -121,9 +127,12 @@ FetchPlan::Body FetchPlan::on_head(unsigned status, const net::Headers& headers)
 }
 
 FetchPlan::Body FetchPlan::on_whole(const net::Headers& headers) {
+    const auto length = headers.find("Content-Length");
+    const auto total = length ? number(*length) : std::nullopt;
+    if (is_to_go_on() && !goes_on_alone("doesn't go on with what is here")) return Body::refuse;
     lose_everything();
-    record_ = {mirrors_[at_].url, validator_of(headers), std::nullopt};
-    if (const auto length = headers.find("Content-Length")) record_.total = number(*length);
+    record_ = {mirrors_[at_].url, validator_of(headers), total};
+    answer_end_ = total;
     head_taken_ = true;
     return Body::start_over;
 }
@@ -132,18 +141,33 @@ FetchPlan::Body FetchPlan::on_part(const net::Headers& headers) {
     const auto range = content_range(headers);
     const auto& url = mirrors_[at_].url;
     const auto validator = validator_of(headers);
-    const bool other_file = (range && range->total && record_.total && *range->total != *record_.total) ||
-                            (url == record_.url && !validator.empty() && validator != record_.validator);
+    const bool other_length = range && range->total && record_.total && *range->total != *record_.total;
+    const bool other_validator =
+        url == record_.url && !validator.empty() && !record_.validator.empty() && validator != record_.validator;
+    const bool other_file = other_length || other_validator;
     if (!range || range->first != have_ || other_file) {
+        const auto* const fault = other_file ? "has another file" : "answered with another part than was asked for";
+        if (is_to_go_on() && !goes_on_alone(fault)) return Body::refuse;
         lose_everything();
-        failed(other_file ? "the file changed meanwhile" : "answered with another part than was asked for");
+        failed(fault);
         return Body::refuse;
     }
     if (have_ == 0 || url != record_.url) record_ = {url, validator, record_.total};
     if (range->total) record_.total = range->total;
+    answer_end_ = range->last + 1;
     several_answers_ = have_ > 0;
     head_taken_ = true;
     return Body::append;
+}
+
+// Of a mirror that was to go on with what another gave, and can't: what is here stays for those that can. True when
+// nobody else is left.
+bool FetchPlan::goes_on_alone(std::string fault) {
+    auto& mirror = mirrors_[at_];
+    mirror.apart = true;
+    if (std::ranges::all_of(mirrors_, [](const Mirror& m) { return m.out || m.apart; })) return true;
+    failed(std::move(fault));
+    return false;
 }
 
 void FetchPlan::refused_status(unsigned status, const net::Headers& headers) {
@@ -153,6 +177,7 @@ void FetchPlan::refused_status(unsigned status, const net::Headers& headers) {
             record_.total = have_;
             return;
         }
+        if (is_to_go_on() && !goes_on_alone("416: it has fewer bytes than are here")) return;
         lose_everything();
         failed("416: it has fewer bytes than are here");
         return;
@@ -168,14 +193,22 @@ void FetchPlan::refused_status(unsigned status, const net::Headers& headers) {
         drop({Errc::source_unavailable, std::move(fault)});
 }
 
-void FetchPlan::on_bytes(std::uint64_t count) { have_ += count; }
+bool FetchPlan::on_bytes(std::uint64_t count) {
+    too_much_ = too_much_ || (answer_end_ && count > *answer_end_ - std::min(have_, *answer_end_));
+    if (!too_much_) have_ += count;
+    return !too_much_;
+}
 
 void FetchPlan::on_end() {
     if (!head_taken_) return;  // on_head has said all
-    if (record_.total && have_ > *record_.total) {
+    const bool all_of_the_answer = answer_end_ && have_ == *answer_end_;
+    const bool more_to_ask_for = !record_.total || have_ < *record_.total;
+    if (too_much_) {
         lose_everything();
         failed("sent more bytes than it announced");
-    } else if (record_.total && have_ < *record_.total) {
+    } else if (all_of_the_answer && more_to_ask_for) {
+        went_further();
+    } else if (more_to_ask_for && answer_end_) {
         failed("ended before all was here");
     } else {
         record_.total = have_;
@@ -203,16 +236,22 @@ void FetchPlan::on_mismatch(base::Error why) {
 
 // For now, and it is another's turn.
 void FetchPlan::failed(std::string fault) {
+    fault_ = fmt::format("{}: {}", shown(mirrors_[at_].url), fault);
     mirrors_[at_].fault = {Errc::source_unavailable, std::move(fault)};
-    if (have_ >= best_ + worth_speaking_of) {
-        best_ = have_;
-        fruitless_ = 0;
-        backoff_.reset();
-    } else {
-        ++fruitless_;
-    }
+    went_further();
     at_ = (at_ + 1) % mirrors_.size();
     pause_first_ = true;
+}
+
+// Or not.
+void FetchPlan::went_further() {
+    if (have_ < best_ + worth_speaking_of) {
+        ++fruitless_;
+        return;
+    }
+    best_ = have_;
+    fruitless_ = 0;
+    backoff_.reset();
 }
 
 void FetchPlan::drop(base::Error fault) {
@@ -221,11 +260,12 @@ void FetchPlan::drop(base::Error fault) {
 }
 
 base::Error FetchPlan::all_failed() const {
-    const auto& first = mirrors_.front();
     base::Error error{Errc::source_unavailable, {}};
-    const bool agree = std::ranges::all_of(
-        mirrors_, [&](const Mirror& m) { return m.out && m.fault && m.fault->code == first.fault->code; });
-    if (agree) error = {first.fault->code, {}, {}, first.fault->facts};
+    // What is worse than being away says more, when nobody is left to ask.
+    const bool all_out = std::ranges::all_of(mirrors_, [](const Mirror& m) { return m.out && m.fault; });
+    const auto told = std::ranges::find_if(
+        mirrors_, [](const Mirror& m) { return m.fault && m.fault->code != Errc::source_unavailable; });
+    if (all_out && told != mirrors_.end()) error = {told->fault->code, {}, {}, told->fault->facts};
     for (const auto& mirror : mirrors_) {
         if (!mirror.fault) continue;
         if (!error.detail.empty()) error.detail += "; ";

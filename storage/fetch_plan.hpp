@@ -41,6 +41,7 @@ public:
     };
     struct Pause {
         base::Duration span;
+        std::string why;  // of the last fault: at which URL, without its query, and what
     };
     struct Complete {};
     struct GiveUp {
@@ -63,7 +64,8 @@ public:
     // Of the answer to the last Ask. After start_over, have() is 0 and what is on disk is to be cut to that; on refuse
     // too, unless have() says otherwise.
     [[nodiscard]] Body on_head(unsigned status, const net::Headers& headers);
-    void on_bytes(std::uint64_t count);
+    // False: those are more than it announced, and not to be kept; it is over.
+    [[nodiscard]] bool on_bytes(std::uint64_t count);
     // The answer came to its end, was broken off, or there was none.
     void on_end();
     void on_end(const net::WebFailure& failure);
@@ -82,12 +84,16 @@ private:
         std::string url;
         std::optional<base::Error> fault;  // of its last answer
         bool out = false;                  // not asked any more
+        bool apart = false;                // doesn't go on with what is here: asked only when no other is left
     };
 
     void lose_everything();
     void drop(base::Error fault);
     void failed(std::string fault);
+    void went_further();
     void refused_status(unsigned status, const net::Headers& headers);
+    [[nodiscard]] bool goes_on_alone(std::string fault);
+    [[nodiscard]] bool is_to_go_on() const noexcept { return have_ > 0 && mirrors_[at_].url != record_.url; }
     [[nodiscard]] Body on_part(const net::Headers& headers);
     [[nodiscard]] Body on_whole(const net::Headers& headers);
     [[nodiscard]] bool can_go_on_at(const Mirror& mirror) const;
@@ -105,7 +111,10 @@ private:
     unsigned fruitless_ = 0;
     unsigned attempts_ = 0;
     bool head_taken_ = false;
+    std::optional<std::uint64_t> answer_end_;  // where the answer's bytes end, in the file
+    bool too_much_ = false;                    // it went on beyond
     bool pause_first_ = false;
+    std::string fault_;               // the last
     base::Duration asked_to_wait_{};  // Retry-After
     base::Backoff backoff_;
 };

@@ -1,5 +1,6 @@
 #include "storage/fetcher.hpp"
 
+#include "storage/boot_id.hpp"
 #include "storage/part_record.hpp"
 #include "storage/part_writer.hpp"
 
@@ -20,6 +21,13 @@ using base::Result;
 constexpr std::uint64_t room_step = 64ULL << 20;
 constexpr std::chrono::milliseconds report_every{250};
 constexpr int text_attempts = 5;
+
+// What a line of people's has room for.
+std::string shortened(std::string text) {
+    constexpr std::size_t longest = 200;
+    if (text.size() > longest) text.replace(longest, std::string::npos, "...");
+    return text;
+}
 
 // One fetch, over as many connections as it takes.
 class Fetch {
@@ -48,8 +56,9 @@ public:
                 if (auto asked = co_await attempt(*ask); !asked) co_return base::fail(std::move(asked).error());
                 continue;
             }
-            report("waiting to try again");
-            if (!co_await p_.clock.sleep_for(std::get<FetchPlan::Pause>(next).span)) co_return base::fail(cancelled());
+            const auto& pause = std::get<FetchPlan::Pause>(next);
+            report(fmt::format("waiting to try again ({})", shortened(pause.why)));
+            if (!co_await p_.clock.sleep_for(pause.span)) co_return base::fail(cancelled());
         }
     }
 
@@ -74,7 +83,12 @@ private:
         if (!file) co_return base::fail(std::move(file).error());
         file_ = std::move(*file);
         writer_.emplace(co_await asio::this_coro::executor, file_);
-        const bool usable = known && (request_.checksum || known->boot == co_await boot_id(p_.files));
+        bool usable = known.has_value();
+        if (usable && !request_.checksum) {
+            // Nothing would tell if they weren't whole.
+            const auto boot = co_await boot_id(p_.files);
+            usable = boot && known->boot == *boot;
+        }
         plan_.emplace(FetchSource{request_.urls, request_.checksum.has_value()}, usable ? known->record : PartRecord{},
                       file_->size());
         if (plan_->have() < file_->size())
@@ -96,12 +110,12 @@ private:
             return body_ != FetchPlan::Body::refuse;
         };
         get.on_body = [this](std::string_view piece) {
+            if (!plan_->on_bytes(piece.size())) return false;
             if (pending_start_)
                 first_.append(piece);
             else
                 writer_->take(piece);
             unpaid_ += piece.size();
-            plan_->on_bytes(piece.size());
             return true;
         };
         get.ready_for_more = [this]() -> asio::awaitable<bool> { return keep_pace(); };
@@ -162,12 +176,14 @@ private:
         co_return may;
     }
 
+    // No write is under way after it.
     asio::awaitable<Result<void>> settle() {
-        if (fault_) co_return co_await writer_->give_up();
-        if (pending_start_ || !first_.empty())
-            if (auto begun = co_await begin_body(); !begun) co_return begun;
-        if (auto may = co_await make_room(); !may) co_return may;
-        co_return co_await writer_->flush();
+        auto may = base::Result<void>{};
+        if (!fault_ && (pending_start_ || !first_.empty())) may = co_await begin_body();
+        if (!fault_ && may) may = co_await make_room();
+        if (!fault_ && may) co_return co_await writer_->flush();
+        auto kept = co_await writer_->give_up();
+        co_return may ? kept : may;
     }
 
     asio::awaitable<Result<Copied>> finish() {

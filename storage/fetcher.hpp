@@ -23,7 +23,7 @@
 namespace ghost::storage {
 
 struct FetchProgress {
-    std::string phase;  // "checking what is here", "downloading", "waiting to try again"
+    std::string phase;  // "checking what is here", "downloading", "waiting to try again (URL: why)"
     std::uint64_t done = 0;
     std::uint64_t total = 0;  // bytes, 0: not known
 };

@@ -22,6 +22,7 @@ using base::Result;
 constexpr std::string_view import_prefix = ".import-";
 constexpr std::string_view part_prefix = ".download-";
 constexpr std::string_view part_suffix = ".part";
+constexpr std::string_view record_suffix = ".part.json";
 constexpr std::size_t digest_length = 64;
 
 bool is_file_name(std::string_view name) {
@@ -155,8 +156,17 @@ asio::awaitable<Result<void>> ImageCache::open() {
     if (auto made = co_await files_.make_directories(directory_, 0755); !made) co_return made;
     const auto names = co_await files_.list(directory_);
     if (!names) co_return base::fail(names.error());
+    const auto is_left_over = [&names](std::string_view name) {
+        if (name.starts_with(import_prefix) || name.starts_with(Signatures::prefix)) return true;
+        // A write's temporary, .NAME.new, of one of ours, which begin with a dot themselves.
+        if (name.starts_with("..") && name.ends_with(".new")) return true;
+        // What is known of a download that isn't there.
+        const bool record = name.starts_with(part_prefix) && name.ends_with(record_suffix);
+        const auto part = name.substr(0, name.rfind('.'));
+        return record && std::ranges::find(*names, part) == names->end();
+    };
     for (const auto& name : *names) {
-        if (!name.starts_with(import_prefix) && !name.starts_with(Signatures::prefix)) continue;
+        if (!is_left_over(name)) continue;
         if (auto removed = co_await files_.remove(directory_ + "/" + name); !removed) co_return removed;
     }
     co_return Result<void>{};

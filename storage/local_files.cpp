@@ -44,24 +44,26 @@ Result<std::optional<FileInfo>> stat_now(const std::string& path) {
                     static_cast<unsigned>(found.st_mode) & 07777U, S_ISREG(found.st_mode), S_ISDIR(found.st_mode)};
 }
 
-// Up to `limit` bytes of a regular file.
+// Up to `limit` bytes of a regular file, whatever it says of its size: the kernel's own say 0.
 Result<std::string> read_up_to(const std::string& path, std::size_t limit) {
     const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)};
     if (!file) return os_error(errno, "cannot open " + path);
     struct stat found = {};
     if (::fstat(file.get(), &found) != 0) return os_error(errno, "cannot inspect " + path);
     if (!S_ISREG(found.st_mode)) return base::fail(Errc::io_error, path + " is not a regular file");
-    std::string bytes(std::min(limit, static_cast<std::size_t>(found.st_size)), '\0');
-    std::size_t length = 0;
-    while (length < bytes.size()) {
+    constexpr std::size_t least = 4096;
+    const auto expected = static_cast<std::size_t>(found.st_size) + 1;  // one more: its end is seen at once
+    std::string bytes;
+    for (std::size_t length = 0;;) {
+        if (length == bytes.size()) bytes.resize(std::min(limit, std::max({expected, least, 2 * length})));
         const auto count = ::read(file.get(), bytes.data() + length, bytes.size() - length);
         if (count < 0 && errno == EINTR) continue;
         if (count < 0) return os_error(errno, "cannot read " + path);
-        if (count == 0) break;
         length += static_cast<std::size_t>(count);
+        if (count > 0 && length < limit) continue;
+        bytes.resize(length);
+        return bytes;
     }
-    bytes.resize(length);
-    return bytes;
 }
 
 Result<std::string> read_now(const std::string& path, std::size_t max_bytes) {

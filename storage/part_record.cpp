@@ -1,5 +1,7 @@
 #include "storage/part_record.hpp"
 
+#include "storage/boot_id.hpp"
+
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
@@ -41,9 +43,10 @@ asio::awaitable<std::optional<KeptPart>> read_part_record(Files& files, std::str
 
 asio::awaitable<base::Result<void>> write_part_record(Files& files, std::string part, PartRecord record,
                                                       base::Wall now) {
+    const auto boot = co_await boot_id(files);
     json::object document{{"url", record.url},
                           {"validator", record.validator},
-                          {"boot", co_await boot_id(files)},
+                          {"boot", boot ? json::value(*boot) : json::value(nullptr)},
                           {"at", base::to_unix_ms(now)}};
     if (record.total) document["total"] = *record.total;
     co_return co_await files.write(beside(part), json::serialize(document), 0600);
@@ -53,11 +56,6 @@ asio::awaitable<base::Result<void>> remove_part_files(Files& files, std::string 
     auto gone = co_await files.remove(part);
     if (!gone) co_return gone;
     co_return co_await files.remove(beside(part));
-}
-
-asio::awaitable<std::string> boot_id(Files& files) {
-    const auto text = co_await files.read("/proc/sys/kernel/random/boot_id", 64);
-    co_return text ? text->substr(0, text->find('\n')) : std::string{};
 }
 
 }  // namespace ghost::storage

@@ -25,7 +25,4 @@ struct KeptPart {
 // The .part and what is kept beside it.
 [[nodiscard]] boost::asio::awaitable<base::Result<void>> remove_part_files(Files& files, std::string part);
 
-// Of this host's boot; empty where it can't be told.
-[[nodiscard]] boost::asio::awaitable<std::string> boot_id(Files& files);
-
 }  // namespace ghost::storage

@@ -1,19 +1,16 @@
 #include "storage/part_writer.hpp"
 
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/this_coro.hpp>
 
+#include <exception>
 #include <utility>
 
 namespace ghost::storage {
 namespace asio = boost::asio;
 
-asio::awaitable<void> PartWriter::write(std::shared_ptr<State> state, std::string bytes) {
-    auto done = co_await state->file->append(std::move(bytes));
-    if (!done && state->result) state->result = std::move(done);
-    state->busy = false;
-    state->written.notify();
+asio::awaitable<base::Result<void>> PartWriter::write(std::shared_ptr<State> state, std::string bytes) {
+    co_return co_await state->file->append(std::move(bytes));
 }
 
 // Also of a coroutine that is cancelled: what is under way can't be recalled.
@@ -32,7 +29,13 @@ asio::awaitable<base::Result<void>> PartWriter::pass_on() {
     bytes.reserve(chunk_size);
     std::swap(bytes, chunk_);
     state_->busy = true;
-    asio::co_spawn(executor_, write(state_, std::move(bytes)), asio::detached);
+    asio::co_spawn(executor_, write(state_, std::move(bytes)),
+                   [state = state_](const std::exception_ptr& fault, base::Result<void> done) {
+                       if (fault) done = base::fail(base::Errc::internal, "an internal fault while it was written");
+                       if (!done && state->result) state->result = std::move(done);
+                       state->busy = false;
+                       state->written.notify();
+                   });
     co_return base::Result<void>{};
 }
 

@@ -44,7 +44,8 @@ private:
         base::Result<void> result;
         bool busy = false;
     };
-    [[nodiscard]] static boost::asio::awaitable<void> write(std::shared_ptr<State> state, std::string bytes);
+    [[nodiscard]] static boost::asio::awaitable<base::Result<void>> write(std::shared_ptr<State> state,
+                                                                          std::string bytes);
     [[nodiscard]] boost::asio::awaitable<void> idle();
 
     boost::asio::any_io_executor executor_;

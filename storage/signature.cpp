@@ -16,6 +16,7 @@ using base::Result;
 
 constexpr std::chrono::seconds deadline{30};
 constexpr std::uint64_t address_space = 512ULL << 20;
+constexpr std::size_t longest_words = 500;  // of gpgv's own
 constexpr std::array<std::string_view, 3> suffixes{".text", ".sig", ".gpg"};
 
 struct Verdict {
@@ -90,6 +91,10 @@ asio::awaitable<Result<std::string>> Signatures::run(std::string stem, SignedTex
     if (!exit && exit.error().code == Errc::not_found)
         co_return base::fail(Errc::io_error, "gpgv is not installed (package gpgv)");
     if (!exit) co_return base::fail(exit.error());
+    // Without a word of its own it judged nothing.
+    if (exit->output.find("[GNUPG:]") == std::string::npos)
+        co_return base::fail(Errc::io_error, fmt::format("gpgv can't judge the signature (exit code {}): {}",
+                                                         exit->status, exit->error.substr(0, longest_words)));
     co_return read_gpgv_status(exit->output);
 }
 

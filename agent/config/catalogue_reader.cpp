@@ -86,16 +86,22 @@ private:
         entry.checksums = url(path, source, "checksums");
         entry.signature = url(path, source, "signature");
         entry.keyring_name = text(path, source, "keyring");
-        if (source.contains("checksum") == source.contains("checksums"))
+        const auto given = [&source](const char* key) {
+            const auto value = source.find(key);
+            return value != source.end() && !value->is_null() && *value != "";
+        };
+        if (given("checksum") == given("checksums"))
             fault(path, "expected either checksum or checksums: nothing else proves the image");
         if (entry.signature.empty() != entry.keyring_name.empty())
             fault(path, "signature and keyring stand together or not at all");
         if (!entry.signature.empty() && entry.checksums.empty())
             fault(path + ".signature", "is of a list of checksums, and there is none");
         if (entry.keyring_name.empty()) return;
-        if (auto keys = find_keyring_(entry.keyring_name))
+        if (auto keys = find_keyring_(entry.keyring_name)) {
             entry.keyring = std::move(*keys);
-        else
+            if (entry.keyring.starts_with("-----BEGIN"))
+                fault(path + ".keyring", "is armoured; expected binary keys (gpg --dearmor makes them)");
+        } else
             fault(path + ".keyring",
                   fmt::format("there is no keyring {}; expected a file beside this one", entry.keyring_name));
     }

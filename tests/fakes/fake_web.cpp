@@ -78,6 +78,7 @@ asio::awaitable<FakeWeb::Answer> FakeWeb::answer(const net::WebRequest& request)
         body.erase(0, from);
     }
     if (site.length) head.headers.add("Content-Length", std::to_string(body.size()));
+    body.append(fault.extra, 'x');
     co_return co_await send(request, std::move(head), std::move(body), fault.cut_after);
 }
 

@@ -19,6 +19,7 @@ public:
     struct Fault {
         unsigned status = 0;                          // answers with that and nothing else
         std::optional<std::uint64_t> cut_after = {};  // bytes of this answer's body; the connection breaks then
+        std::uint64_t extra = 0;                      // bytes that follow what it announces
         std::optional<net::WebFailure> failure = {};  // no answer at all
         net::Headers headers = {};                    // added to the answer's
     };

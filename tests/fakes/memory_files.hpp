@@ -42,6 +42,7 @@ public:
         failing_.set(n);
         fail_with_ = std::move(error);
     }
+    bool throw_in_append = false;  // as memory that ran out would
     // Every operation on a path that contains `part` fails, until an empty `part` is given.
     void fail_paths(std::string part, base::Error error) {
         bad_part_ = std::move(part);

@@ -3,6 +3,7 @@
 #include "fakes/memory_files.hpp"
 #include "storage/digest.hpp"
 
+#include <new>
 #include <utility>
 
 namespace ghost::fakes {
@@ -17,6 +18,7 @@ public:
     std::uint64_t size() const noexcept override { return size_; }
 
     Task<void> append(std::string bytes) override {
+        if (files_.throw_in_append) throw std::bad_alloc{};
         const Change change{files_,
                             {[&] { static_cast<void>(store(held() + bytes)); },
                              [&](base::Random& random) {

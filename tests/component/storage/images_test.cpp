@@ -251,7 +251,13 @@ TEST_CASE_METHOD(Fixture, "an import onto a full file system says what is needed
 TEST_CASE_METHOD(Fixture, "temporaries that a crash left are cleared at the next start, blobs stay") {
     const auto blob = import(of(qcow2("a")));
     REQUIRE(blob);
-    folder.write("images/.import-old", "half");
+    for (const auto* left : {".import-old", ".proof-old.text", "..proof-old.sig.new", ".download-gone.part.json",
+                             "..download-here.part.json.new"})
+        folder.write(std::string{"images/"} + left, "half");
+    // A download is gone on with.
+    folder.write("images/.download-here.part", "half");
+    folder.write("images/.download-here.part.json", "{}");
     REQUIRE(loop.await(cache.open()));
-    CHECK(kept() == std::vector<std::string>{blob->digest.substr(7) + ".qcow2"});
+    CHECK(kept() == std::vector<std::string>{".download-here.part", ".download-here.part.json",
+                                             blob->digest.substr(7) + ".qcow2"});
 }

@@ -3,6 +3,7 @@
 #include "fakes/awaiting.hpp"
 #include "fakes/scratch_folder.hpp"
 #include "small_disk.hpp"
+#include "storage/boot_id.hpp"
 #include "storage/copy_file.hpp"
 
 #include <catch2/catch.hpp>
@@ -79,6 +80,17 @@ TEST_CASE_METHOD(Fixture, "a file larger than allowed is refused, its head can b
     CHECK(whole.error().code == Errc::io_error);
     CHECK(loop.await(files.read_head(path, 4)) == "0123");
     CHECK(loop.await(files.read_head(path, 400)) == "0123456789");
+}
+
+TEST_CASE_METHOD(Fixture, "the kernel's files, which say that they are empty, are read") {
+    const auto boot = loop.await(storage::boot_id(files));
+    REQUIRE(boot);
+    CHECK(boot->size() == 36);
+    const auto all = loop.await(files.read("/proc/self/status", 1 << 20));
+    REQUIRE(all);
+    CHECK(all->find("VmRSS") != std::string::npos);
+    CHECK(loop.await(files.read_head("/proc/self/status", 5)) == "Name:");
+    CHECK(loop.await(files.read("/proc/self/status", 5)).error().code == Errc::io_error);
 }
 
 TEST_CASE_METHOD(Fixture, "what isn't there: stat says so, read is not_found, remove is content") {

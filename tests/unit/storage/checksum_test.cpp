@@ -1,5 +1,8 @@
 #include "storage/checksum.hpp"
 
+#include "fakes/awaiting.hpp"
+#include "fakes/fake_processes.hpp"
+#include "fakes/memory_files.hpp"
 #include "storage/signature.hpp"
 
 #include <catch2/catch.hpp>
@@ -69,6 +72,22 @@ TEST_CASE("gpgv's verdict: anything else is no signature, and says why") {
     CHECK(why("[GNUPG:] GOODSIG 1A5D x\n[GNUPG:] VALIDSIG D2 x\n[GNUPG:] REVKEYSIG 1A5D x\n").find("revoked") !=
           std::string::npos);
     CHECK(why("GOODSIG 1A5D x\nVALIDSIG D2EB x\n") != "");
+}
+
+TEST_CASE("a gpgv that was ended has judged nothing, and its files are gone") {
+    ghost::fakes::TestLoop loop;
+    ghost::fakes::MemoryFiles files;
+    files.put_directory("/images");
+    ghost::fakes::FakeProcesses processes{
+        [](const auto& /*argv*/) { return ghost::base::Exit{137, "", "gpgv: out of memory"}; }};
+    ghost::storage::Signatures signatures{"/images", files, processes};
+    const auto ended = loop.await(signatures.verify({"list", "signature", "keys"}, "x"));
+    REQUIRE_FALSE(ended);
+    CHECK(ended.error().code == Errc::io_error);
+    CHECK(ended.error().detail.find("137): gpgv: out of memory") != std::string::npos);
+    CHECK(files.files().empty());
+    processes.set_answer([](const auto& /*argv*/) { return ghost::base::Exit{2, "[GNUPG:] NODATA 1\n", ""}; });
+    CHECK(loop.await(signatures.verify({"list", "", "keys"}, "x")).error().code == Errc::signature_invalid);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "fakes/seeded_random.hpp"
 
 #include <catch2/catch.hpp>
+#include <fmt/format.h>
 
 namespace {
 
@@ -51,8 +52,9 @@ struct Plan {
     void whole(std::uint64_t length, std::uint64_t come, const std::string& etag = "\"1\"") {
         CHECK(plan.on_head(200, headers({{"Content-Length", std::to_string(length)}, {"ETag", etag}})) ==
               Body::start_over);
-        plan.on_bytes(come);
+        CHECK(plan.on_bytes(come));
     }
+    void come(std::uint64_t bytes) { CHECK(plan.on_bytes(bytes)); }
     void cut() { plan.on_end({{Errc::source_unavailable, "the connection was closed"}}); }
     Body part(std::uint64_t from, std::uint64_t total, const std::string& etag = "\"1\"") {
         const auto range = "bytes " + std::to_string(from) + "-" + std::to_string(total - 1) + "/";
@@ -85,7 +87,7 @@ TEST_CASE("after a cut it is gone on with where it ended, if it is the same file
     CHECK(ask.from == mib);
     CHECK(ask.if_range == "\"1\"");
     CHECK(p.part(mib, 4 * mib) == Body::append);
-    p.plan.on_bytes(3 * mib);
+    p.come(3 * mib);
     p.plan.on_end();
     CHECK(p.complete());
 }
@@ -184,6 +186,97 @@ TEST_CASE("a mirror goes on with what another began, when a checksum will tell")
     CHECK(unproven.ask().from == 0);
 }
 
+TEST_CASE("a mirror with another file costs nothing of what the others gave") {
+    const auto at_the_mirror = [](auto answer) {
+        Plan p{{url, mirror}};
+        (void)p.ask();
+        p.whole(4 * mib, 3 * mib);
+        p.cut();
+        REQUIRE(p.ask().url == mirror);
+        CHECK(answer(p) == Body::refuse);
+        p.plan.on_end();
+        CHECK(p.plan.have() == 3 * mib);
+        const auto ask = p.ask();
+        CHECK(ask.url == url);
+        CHECK(ask.from == 3 * mib);
+        CHECK(ask.if_range == "\"1\"");
+        // It isn't asked again, as long as there is another.
+        p.cut();
+        CHECK(p.ask().url == url);
+    };
+    SECTION("shorter than what is here") {
+        at_the_mirror([](Plan& p) { return p.plan.on_head(416, headers({{"Content-Range", "bytes */1048576"}})); });
+    }
+    SECTION("of another length") {
+        at_the_mirror([](Plan& p) { return p.part(3 * mib, 5 * mib); });
+    }
+    SECTION("another part") {
+        at_the_mirror([](Plan& p) { return p.part(2 * mib, 4 * mib); });
+    }
+    SECTION("the whole, of another length") {
+        at_the_mirror([](Plan& p) { return p.plan.on_head(200, headers({{"Content-Length", "5242880"}})); });
+    }
+    SECTION("the whole, since it knows no ranges") {
+        at_the_mirror([](Plan& p) { return p.plan.on_head(200, headers({{"Content-Length", "4194304"}})); });
+    }
+}
+
+TEST_CASE("a mirror that only gives the whole is taken when there is no other") {
+    Plan p{{url, mirror}};
+    (void)p.ask();
+    p.whole(4 * mib, 3 * mib);
+    p.cut();
+    REQUIRE(p.ask().url == mirror);
+    CHECK(p.plan.on_head(200, headers({{"Content-Length", "4194304"}})) == Body::refuse);
+    p.plan.on_end();
+    REQUIRE(p.ask().url == url);
+    (void)p.plan.on_head(404, {});
+    p.plan.on_end();
+    REQUIRE(p.ask().url == mirror);
+    CHECK(p.plan.on_head(200, headers({{"Content-Length", "4194304"}})) == Body::start_over);
+}
+
+TEST_CASE("bytes of an earlier run that can't be used are no measure of how far one has got") {
+    Plan p{{url}, true, {}, 100 * mib};
+    for (std::uint64_t have = 0; have < 50 * mib; have += mib) {
+        REQUIRE(p.ask().from == have);
+        if (have == 0) {
+            p.whole(50 * mib, mib);
+        } else {
+            CHECK(p.part(have, 50 * mib) == Body::append);
+            p.come(mib);
+        }
+        p.cut();
+    }
+    CHECK(p.complete());
+}
+
+TEST_CASE("who waits is told for what") {
+    Plan p{{"https://a.example/i?token=secret"}};
+    (void)p.ask();
+    p.plan.on_end({{Errc::source_unavailable, "cannot connect to https://a.example:443: Connection refused"}});
+    const auto step = p.next();
+    REQUIRE(std::holds_alternative<FetchPlan::Pause>(step));
+    const auto why = std::get<FetchPlan::Pause>(step).why;
+    CHECK(why == "https://a.example/i: cannot connect to https://a.example:443: Connection refused");
+}
+
+TEST_CASE("of several mirrors' faults the most telling is the end's") {
+    Plan p{{url, mirror}};
+    (void)p.ask();
+    (void)p.plan.on_head(404, {});
+    p.plan.on_end();
+    (void)p.ask();
+    p.whole(mib, mib);
+    p.plan.on_end();
+    REQUIRE(p.complete());
+    p.plan.on_mismatch({Errc::checksum_mismatch, "not the one", {}, {{"expected", "sha256:1"}}});
+    const auto end = p.gives_up();
+    CHECK(end.code == Errc::checksum_mismatch);
+    CHECK(end.facts.contains("expected"));
+    CHECK(end.detail.find("status 404") != std::string::npos);
+}
+
 TEST_CASE("a mirror that hasn't got it isn't asked again") {
     Plan p{{url, mirror}};
     (void)p.ask();
@@ -249,7 +342,7 @@ TEST_CASE("as long as each attempt gets further there is no end to patience") {
         p.cut();
         REQUIRE(p.ask().from == have);
         REQUIRE(p.part(have, 100 * mib) == Body::append);
-        p.plan.on_bytes(mib);
+        p.come(mib);
     }
     p.plan.on_end();
     CHECK(p.complete());
@@ -272,7 +365,7 @@ TEST_CASE("a body of unknown length ends where the answer does") {
     Plan p;
     (void)p.ask();
     CHECK(p.plan.on_head(200, {}) == Body::start_over);
-    p.plan.on_bytes(mib);
+    p.come(mib);
     p.plan.on_end();
     CHECK(p.complete());
     CHECK(p.plan.record().total == mib);
@@ -285,9 +378,49 @@ TEST_CASE("an answer that is longer or shorter than it said isn't taken for the 
     p.plan.on_end();
     CHECK(p.ask().from == mib / 2);
     CHECK(p.part(mib / 2, mib) == Body::append);
-    p.plan.on_bytes(mib);
+    p.come(mib / 2);
+    CHECK_FALSE(p.plan.on_bytes(1));
+    CHECK(p.plan.have() == mib);
     p.plan.on_end();
     CHECK(p.plan.have() == 0);
+}
+
+TEST_CASE("no answer brings more than it announced, however long it goes on") {
+    Plan p;
+    (void)p.ask();
+    CHECK(p.plan.on_head(206, headers({{"Content-Range", "bytes 0-0/1"}})) == Body::append);
+    p.come(1);
+    CHECK_FALSE(p.plan.on_bytes(1));
+    p.plan.on_end();
+    CHECK(p.plan.have() == 0);
+    CHECK_FALSE(p.complete());
+}
+
+TEST_CASE("a server that gives a part at a time is asked for one after the other, without a pause") {
+    for (const auto* total : {"4194304", "*"}) {
+        CAPTURE(total);
+        Plan p;
+        (void)p.ask();
+        p.whole(4 * mib, 0);
+        if (total == std::string{"*"}) (void)p.plan.on_head(200, {});
+        for (std::uint64_t have = 0; have < 4 * mib; have += mib) {
+            const auto range = fmt::format("bytes {}-{}/{}", have, have + mib - 1, total);
+            CHECK(p.plan.on_head(206, headers({{"Content-Range", range}, {"ETag", "\"1\""}})) == Body::append);
+            p.come(mib);
+            p.plan.on_end();
+            CHECK(p.plan.have() == have + mib);
+            if (have + mib == 4 * mib) break;
+            const auto next = p.next();
+            REQUIRE(std::holds_alternative<FetchPlan::Ask>(next));
+            CHECK(std::get<FetchPlan::Ask>(next).from == have + mib);
+        }
+        if (total == std::string{"*"}) {
+            REQUIRE(std::holds_alternative<FetchPlan::Ask>(p.next()));
+            (void)p.plan.on_head(416, headers({{"Content-Range", "bytes */4194304"}}));
+            p.plan.on_end();
+        }
+        CHECK(p.complete());
+    }
 }
 
 TEST_CASE("another checksum: what was put together is fetched once more, what came in one go isn't") {
@@ -298,7 +431,7 @@ TEST_CASE("another checksum: what was put together is fetched once more, what ca
     p.cut();
     (void)p.ask();
     (void)p.part(mib, 4 * mib);
-    p.plan.on_bytes(3 * mib);
+    p.come(3 * mib);
     p.plan.on_end();
     REQUIRE(p.complete());
     p.plan.on_mismatch(why);

@@ -11,7 +11,9 @@ using test::ConfigFolder;
 
 namespace {
 
-std::optional<std::string> no_keyring(const std::string& /*name*/) { return std::nullopt; }
+std::optional<std::string> keyring(const std::string& name) {
+    return name == "text.asc" ? std::optional{std::string{"-----BEGIN PGP PUBLIC KEY BLOCK-----"}} : std::nullopt;
+}
 
 struct Read {
     Catalogue catalogue;
@@ -20,7 +22,7 @@ struct Read {
 Read read(const std::string& yaml, std::string_view architecture = "x86_64") {
     FaultList faults;
     const auto layer = read_yaml(yaml, "mine.yaml", 1, faults);
-    auto catalogue = read_catalogue(layer, architecture, &no_keyring, faults);
+    auto catalogue = read_catalogue(layer, architecture, &keyring, faults);
     return {std::move(catalogue), faults.sentences()};
 }
 
@@ -86,6 +88,9 @@ TEST_CASE("each fault of a catalogue is told with its place and what is allowed"
                Catch::Contains("stand together"));
     CHECK_THAT(one("url: 'https://a.example/i', signature: 'https://a.example/g', keyring: none.gpg" + proof),
                Catch::Contains("there is no keyring none.gpg"));
+    CHECK_THAT(one("url: 'https://a.example/i', checksum: ''"), Catch::Contains("nothing else proves the image"));
+    CHECK_THAT(one("url: 'https://a.example/i', signature: 'https://a.example/g', keyring: text.asc" + proof),
+               Catch::Contains("gpg --dearmor"));
     CHECK_THAT(one("url: 'https://a.example/i', mirror: x" + proof), Catch::Contains("expected url, mirrors"));
     CHECK_THAT(one("url: 'https://a.example/i', mirrors: x" + proof), Catch::Contains("expected a list"));
     CHECK_THAT(read("images: {'a b': {}}").faults.at(0), Catch::Contains("expected a name"));
