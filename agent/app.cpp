@@ -147,7 +147,7 @@ asio::awaitable<void> App::start() {
     tasks_.spawn("reread", observer_.reread_forever());
     tasks_.spawn("host boot", settle_host_boot());
     tasks_.spawn("orphans", orphans_.watch());
-    tasks_.spawn("images", tidy_images());
+    tasks_.spawn("images", look_after_images());
     tasks_.spawn("refresh", refresh_images_weekly());
     tasks_.spawn("backup", back_up_daily());
     tasks_.spawn("state", tend_state());

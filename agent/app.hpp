@@ -122,8 +122,9 @@ private:
     boost::asio::awaitable<void> back_up_daily();
     boost::asio::awaitable<void> tend_state();
     boost::asio::awaitable<void> image_room_used(std::string name);
-    boost::asio::awaitable<void> domains_known();
-    boost::asio::awaitable<void> tidy_images();
+    boost::asio::awaitable<void> domains_known(base::Duration limit);
+    boost::asio::awaitable<std::uint64_t> owner_lacks();
+    boost::asio::awaitable<void> look_after_images();
     void restore_refresh(const std::map<std::string, std::string>& facts);
     boost::asio::awaitable<void> keep_refresh_time();
     boost::asio::awaitable<void> refresh_images_weekly();

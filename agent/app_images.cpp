@@ -10,6 +10,7 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr std::chrono::hours tidy_interval{1};
+constexpr std::chrono::minutes trim_interval{1};
 constexpr std::string_view refresh_fact = "images_refresh_at";  // in the database: milliseconds since the epoch
 constexpr std::chrono::minutes refresh_look{10};                // a wall clock may jump, so it is looked at
 constexpr std::chrono::hours refresh_limit{24};                 // for one image; the next doesn't wait for ever
@@ -29,7 +30,9 @@ void App::connect_images() {
     };
     images_.room_used = [this](std::string name) { return image_room_used(std::move(name)); };
     images_.files_in_use = [this] { return chains_.files_in_use(disks_dir_); };
-    images_.domains_known = [this] { return domains_known(); };
+    images_.domains_known = [this](base::Duration limit) { return domains_known(limit); };
+    images_.shares_the_disks_place = [this] { return cache_room_.shares_the_disks_place(disks_dir_); };
+    images_.owner_lacks = [this] { return owner_lacks(); };
     images_.on_change = [this](const std::string& name) { announcer_.image(name); };
 }
 
@@ -39,12 +42,34 @@ asio::awaitable<void> App::image_room_used(std::string name) {
     cache_room_.release(name);
 }
 
-asio::awaitable<void> App::domains_known() {
-    while (!observer_.synced() && !stopping_) co_await observer_.synced_changed().wait();
+asio::awaitable<void> App::domains_known(base::Duration limit) {
+    const auto now = s_.clock.now();
+    const auto end = limit < base::Instant::max() - now ? now + limit : base::Instant::max();
+    while (!observer_.synced() && !stopping_ && s_.clock.now() < end) {
+        co_await observer_.synced_changed().wait_until(s_.clock, end);
+        if ((co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none) co_return;
+    }
 }
 
-asio::awaitable<void> App::tidy_images() {
-    while (co_await s_.clock.sleep_for(tidy_interval)) co_await images_.tidy();
+// What the cache takes of the owner's share of the disk; elsewhere it takes none.
+asio::awaitable<std::uint64_t> App::owner_lacks() {
+    if (!co_await cache_room_.shares_the_disks_place(disks_dir_)) co_return 0;
+    if (const auto measured = co_await disk_watch_.measure(); !measured) co_return 0;
+    const auto free = disk_watch_.space().free;
+    const auto reserved = capacity_.reserve().disk_bytes;
+    co_return reserved > free ? reserved - free : 0;
+}
+
+asio::awaitable<void> App::look_after_images() {
+    co_await domains_known(base::Duration::max());
+    co_await images_.tidy();
+    auto next_tidy = s_.clock.now() + tidy_interval;
+    while (co_await s_.clock.sleep_for(trim_interval)) {
+        co_await images_.trim();
+        if (s_.clock.now() < next_tidy) continue;
+        co_await images_.tidy();
+        next_tidy = s_.clock.now() + tidy_interval;
+    }
 }
 
 void App::restore_refresh(const std::map<std::string, std::string>& facts) {

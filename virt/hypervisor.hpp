@@ -125,8 +125,9 @@ public:
     // From the networks' leases, and from the guest agent when `ask_guest`.
     [[nodiscard]] virtual Task<Addresses> addresses(std::string uuid, bool ask_guest) = 0;
 
-    // Runs a program in a guest that runs: its path or name, then its arguments. deadline_exceeded: it was begun and
-    // didn't end within two minutes, or the lanes were busy; the program may go on.
+    // Runs a program in a guest that runs: its path or name, then its arguments. deadline_exceeded: the agent fell
+    // silent, or the program didn't end within two minutes and may go on; overloaded: it was never begun, for others'
+    // calls are waited for.
     [[nodiscard]] virtual Task<GuestRun> run_in_guest(std::string uuid, std::vector<std::string> command) = 0;
 
     // Changes of one domain.

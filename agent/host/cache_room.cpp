@@ -32,6 +32,12 @@ base::Result<void> CacheRoom::hold_here(const std::string& holder, std::uint64_t
     return {};
 }
 
+boost::asio::awaitable<bool> CacheRoom::shares_the_disks_place(std::string disks) {
+    const auto here = co_await files_.space(directory_);
+    const auto there = co_await files_.space(std::move(disks));
+    co_return here&& there && here->file_system == there->file_system;
+}
+
 void CacheRoom::release(const std::string& holder) {
     held_.erase(holder);
     capacity_.release_disk(holder);

@@ -26,6 +26,8 @@ public:
     [[nodiscard]] boost::asio::awaitable<base::Result<void>> hold(std::string holder, std::uint64_t bytes,
                                                                   std::string disks);
     void release(const std::string& holder);
+    // Whether it is on the file system of `disks`; false where that can't be told.
+    [[nodiscard]] boost::asio::awaitable<bool> shares_the_disks_place(std::string disks);
 
 private:
     [[nodiscard]] base::Result<void> hold_here(const std::string& holder, std::uint64_t bytes, std::uint64_t free);

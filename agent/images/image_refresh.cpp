@@ -54,8 +54,9 @@ asio::awaitable<Outcome> ImageService::run_refresh(OperationControl& control, st
         outcome.result = base::fail(std::move(source).error());
         co_return outcome;
     }
-    auto work = [this, name, source = *source](storage::OnProgress report) {
-        return fetch_newer(name, source, std::move(report));
+    const bool unproven = request.allow_unverified;
+    auto work = [this, name, source = *source, unproven](storage::OnProgress report) {
+        return fetch_newer(name, source, unproven, std::move(report));
     };
     outcome.result =
         co_await control.cancellable(fetches_.join("refresh " + name, std::move(work), shown_by(control, false)));
@@ -63,8 +64,10 @@ asio::awaitable<Outcome> ImageService::run_refresh(OperationControl& control, st
     co_return outcome;
 }
 
-ImageService::Done ImageService::fetch_newer(std::string name, ImageSource source, storage::OnProgress report) {
+ImageService::Done ImageService::fetch_newer(std::string name, ImageSource source, bool unproven,
+                                             storage::OnProgress report) {
     co_await asio::this_coro::throw_if_cancelled(false);
+    const PartHeld held{*this, name};
     const auto* image = find(name);
     if (image == nullptr) co_return base::fail(base::Errc::not_found, "no image named " + name);
     bool fetched = false;
@@ -72,18 +75,23 @@ ImageService::Done ImageService::fetch_newer(std::string name, ImageSource sourc
         const auto file = co_await p_.files.stat(path_of(image->next->digest, image->next->format));
         fetched = file && file->has_value();
     }
-    auto done = fetched ? base::Result<void>{} : co_await fetch_if_newer(name, std::move(source), std::move(report));
+    auto done =
+        fetched ? base::Result<void>{} : co_await fetch_if_newer(name, std::move(source), unproven, std::move(report));
     if (done) done = co_await move_name(name);
+    if (auto it = images_.find(name); !done && !closing_ && it != images_.end()) give_up_next(it->second);
     promised_.erase(name);
     if (room_used) co_await room_used(name);
     if (done) co_await tidy();
     co_return done;
 }
 
-ImageService::Done ImageService::fetch_if_newer(std::string name, ImageSource source, storage::OnProgress report) {
+ImageService::Done ImageService::fetch_if_newer(std::string name, ImageSource source, bool unproven,
+                                                storage::OnProgress report) {
     report({"proof", 0, 0});
     auto proof = co_await p_.proof.of(source, name);
     if (!proof) co_return base::fail(std::move(proof).error());
+    if (proof->verified == "none" && !unproven)
+        co_return base::fail(base::Errc::unverified_image, "nothing proves the image any more");
     const auto* image = find(name);
     if (image == nullptr) co_return base::fail(base::Errc::not_found, "no image named " + name);
     if (proof->checksum && (*proof->checksum == image->checksum || *proof->checksum == image->digest))
@@ -94,9 +102,11 @@ ImageService::Done ImageService::fetch_if_newer(std::string name, ImageSource so
 
 // To what was announced as its next blob, if there is one.
 ImageService::Done ImageService::move_name(std::string name) {
-    const auto* found = find(name);
-    if (found == nullptr) co_return base::fail(base::Errc::not_found, "no image named " + name);
-    auto image = *found;
+    const auto it = images_.find(name);
+    if (it == images_.end()) co_return base::fail(base::Errc::not_found, "no image named " + name);
+    // Here before it is on disk: whoever writes the image's row meanwhile writes it like this.
+    const auto before = it->second;
+    auto& image = it->second;
     if (auto next = std::exchange(image.next, std::nullopt)) {
         if (next->digest != image.digest) {
             std::erase(image.older, next->digest);
@@ -108,8 +118,25 @@ ImageService::Done ImageService::move_name(std::string name) {
     storage::Changes changes;
     changes.emplace_back(storage::ImageRow{name, to_document(image)});
     auto kept = co_await base::shielded(p_.store.commit(std::move(changes)));
-    if (kept) put(std::move(image));
+    const auto now = images_.find(name);
+    if (now == images_.end()) co_return kept;
+    if (kept) {
+        put(Image{now->second});
+        co_return kept;
+    }
+    auto& moved = now->second;
+    moved.next = static_cast<const ImageBlob&>(moved);
+    static_cast<ImageBlob&>(moved) = before;
+    moved.older = before.older;
+    moved.refreshed_at = before.refreshed_at;
     co_return kept;
+}
+
+// A newer blob that the name didn't come to: it goes when nobody stands on it.
+void ImageService::give_up_next(Image& image) {
+    const auto next = std::exchange(image.next, std::nullopt);
+    if (next && next->digest != image.digest && std::ranges::find(image.older, next->digest) == image.older.end())
+        image.older.push_back(next->digest);
 }
 
 }  // namespace ghost::agent

@@ -42,8 +42,17 @@ std::uint64_t ImageService::over_budget(const storage::ImageCache::Content& cont
     for (const auto& blob : content.blobs) sum += blob.bytes;
     for (const auto& part : content.parts)
         if (!parts_in_use_.contains(part.work_name)) sum += part.bytes;
-    for (const auto& [holder, promised] : promised_)
-        if (holder != name) sum += promised;
+    const auto is_blob = [&content](const std::string& digest) {
+        return std::ranges::find(content.blobs, digest, &storage::ImageCache::Content::File::digest) !=
+               content.blobs.end();
+    };
+    for (const auto& [holder, promised] : promised_) {
+        const auto* image = find(holder);
+        // What came to its place counts as what it is.
+        const bool came = image != nullptr && is_blob(image->next ? image->next->digest : image->digest) &&
+                          (image->next || image->state == ImageState::downloading);
+        if (holder != name && !came) sum += promised;
+    }
     return sum > rules_.cache_max ? sum - rules_.cache_max : 0;
 }
 
@@ -61,6 +70,23 @@ base::Error ImageService::cache_is_full(std::uint64_t bytes, std::uint64_t over)
 ImageService::Done ImageService::make_room(std::string name, std::uint64_t bytes) {
     if (rules_.cache_max != 0 && bytes > rules_.cache_max)
         co_return base::fail(cache_is_full(bytes, bytes - rules_.cache_max));
+    if (!co_await turn_to_make_room()) co_return base::fail(base::Errc::cancelled);
+    const RoomTurn turn{*this};
+    co_return co_await make_room_now(std::move(name), bytes);
+}
+
+// False when cancelled.
+asio::awaitable<bool> ImageService::turn_to_make_room() {
+    while (making_room_) {
+        co_await room_made_.wait();
+        if ((co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none)
+            co_return false;
+    }
+    making_room_ = true;
+    co_return true;
+}
+
+ImageService::Done ImageService::make_room_now(std::string name, std::uint64_t bytes) {
     for (int round = 1;; ++round) {
         const auto content = co_await p_.cache.content();
         if (!content) co_return base::fail(content.error());
@@ -79,6 +105,8 @@ ImageService::Done ImageService::make_room(std::string name, std::uint64_t bytes
         const auto short_of = over != 0 ? over : missing(held.error());
         auto full = over != 0 ? cache_is_full(bytes, over) : std::move(held).error();
         if (round > eviction_rounds || short_of == 0) co_return base::fail(std::move(full));
+        // Right after a start.
+        if (domains_known) co_await domains_known(domains_patience);
         auto candidates = co_await evictable();
         if (!candidates) {
             full.detail += fmt::format("; nothing is evicted meanwhile: {}", candidates.error().detail);
@@ -86,10 +114,53 @@ ImageService::Done ImageService::make_room(std::string name, std::uint64_t bytes
         }
         const auto victims = choose_evictions(std::move(*candidates), short_of);
         if (victims.empty()) co_return base::fail(std::move(full));
-        for (const auto& victim : victims)
-            if (auto gone = co_await evict(victim); !gone) co_return base::fail(std::move(gone).error());
+        if (auto gone = co_await evict_all(victims); !gone) co_return gone;
         if (room_used) co_await room_used(name);
     }
+}
+
+ImageService::Done ImageService::evict_all(std::vector<Evictable> victims) {
+    for (const auto& victim : victims)
+        if (auto gone = co_await evict(victim); !gone) co_return gone;
+    co_return base::Result<void>{};
+}
+
+asio::awaitable<base::Result<std::vector<std::string>>> ImageService::make_way(base::Error shortage, bool only_say) {
+    const auto bytes = shortage.code == base::Errc::insufficient_storage ? missing(shortage) : 0;
+    const bool helps = bytes != 0 && shares_the_disks_place && co_await shares_the_disks_place();
+    if (!helps) co_return base::fail(std::move(shortage));
+    if (!co_await turn_to_make_room()) co_return base::fail(base::Errc::cancelled);
+    const RoomTurn turn{*this};
+    auto candidates = co_await evictable();
+    if (!candidates) co_return base::fail(std::move(shortage));
+    const auto victims = choose_evictions(std::move(*candidates), bytes);
+    if (victims.empty()) co_return base::fail(std::move(shortage));
+    std::vector<std::string> would;
+    for (const auto& victim : victims) would.push_back(describe(victim));
+    if (only_say) co_return would;
+    if (auto gone = co_await evict_all(victims); !gone) co_return base::fail(std::move(gone).error());
+    if (room_used) co_await room_used({});
+    co_return would;
+}
+
+asio::awaitable<void> ImageService::trim() {
+    if (!co_await turn_to_make_room()) co_return;
+    const RoomTurn turn{*this};
+    const auto content = co_await p_.cache.content();
+    if (!content) co_return;
+    const auto lacking = owner_lacks ? co_await owner_lacks() : 0;
+    const auto wanted = std::max(over_budget(*content, {}, 0), lacking);
+    if (wanted == 0) co_return;
+    auto candidates = co_await evictable();
+    if (!candidates) co_return;
+    std::uint64_t all = 0;
+    for (const auto& candidate : *candidates) all += candidate.bytes;
+    const auto victims = choose_evictions(std::move(*candidates), std::min(wanted, all));
+    if (victims.empty()) co_return;
+    p_.log.info("the cache of images is cut back", {{"bytes", wanted}, {"files", victims.size()}});
+    if (const auto gone = co_await evict_all(victims); !gone)
+        p_.log.warn("the cache of images can't be cut back", {{"error", gone.error().detail}});
+    if (room_used) co_await room_used({});
 }
 
 // Whether a VM is, or is about to be, made of the image of that name.
@@ -98,6 +169,20 @@ bool ImageService::is_awaited(std::string_view name) const {
         const auto& vm = entry.second;
         return vm.phase == Phase::provisioning && vm.spec.image == name && vm.plan.image_digest.empty();
     });
+}
+
+// Whether what is left of a download may be that of somebody who hasn't come to it yet.
+bool ImageService::parts_may_be_wanted() const {
+    const auto has_none_yet = [this](const std::string& name) { return !own_part_.contains(name); };
+    const bool image_waits = std::ranges::any_of(images_, [&](const auto& entry) {
+        const auto& [name, image] = entry;
+        const bool comes = image.state == ImageState::downloading || p_.operations.busy("image:" + name);
+        return comes && has_none_yet(name);
+    });
+    return image_waits || std::ranges::any_of(p_.vms.all(), [&](const auto& entry) {
+               const auto& vm = entry.second;
+               return vm.phase == Phase::provisioning && vm.plan.image_digest.empty() && has_none_yet(vm.spec.image);
+           });
 }
 
 // The names that point to the blob; nullopt: it must stay.
@@ -131,8 +216,9 @@ asio::awaitable<base::Result<std::vector<Evictable>>> ImageService::evictable() 
     const auto content = co_await p_.cache.content();
     if (!content) co_return base::fail(content.error());
     std::vector<Evictable> all;
+    const bool spare_parts = parts_may_be_wanted();
     for (const auto& part : content->parts)
-        if (!parts_in_use_.contains(part.work_name))
+        if (!parts_in_use_.contains(part.work_name) && !spare_parts)
             all.push_back({.part = part.work_name, .bytes = part.bytes, .last_used = part.at});
     for (const auto& blob : content->blobs) {
         const auto names = names_to_give_up(blob.digest);

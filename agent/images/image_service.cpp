@@ -32,7 +32,8 @@ ImageService::ImageService(const asio::any_io_executor& executor, ImageParts par
       fetches_(executor, parts.log),
       dropped_(executor),
       changed_(executor),
-      part_left_(executor) {}
+      part_left_(executor),
+      room_made_(executor) {}
 
 void ImageService::restore(const std::vector<storage::ImageRow>& rows) {
     for (const auto& row : rows) {
@@ -87,6 +88,16 @@ std::optional<storage::ImageRow> ImageService::used(std::string_view name) {
     return storage::ImageRow{it->first, to_document(it->second)};
 }
 
+std::vector<storage::ImageRow> ImageService::used_until_now(std::string_view digest) {
+    std::vector<storage::ImageRow> rows;
+    for (auto& [name, image] : images_) {
+        if (digest.empty() || image.digest != digest) continue;
+        image.last_used_at = p_.clock.wall();
+        rows.push_back({name, to_document(image)});
+    }
+    return rows;
+}
+
 asio::awaitable<base::Result<std::string>> ImageService::allowed_path(const base::Context& context,
                                                                       const std::string& source) const {
     const auto path = local_path(source).value_or("");
@@ -137,11 +148,12 @@ ImageService::Begun ImageService::add(base::Context context, AddImage request) {
     }
     const auto name = request.name;
     if (!joins) put(new_image(request));
+    want(name);
     auto begun = co_await p_.operations.begin(std::move(operation),
                                               [this, request = std::move(request), path](OperationControl& control) {
                                                   return run_add(control, request, path);
                                               });
-    if (!begun && !joins && !fetches_.under_way(name)) erase(name);
+    if (!begun) co_await let_go(name);
     co_return begun;
 }
 
@@ -165,20 +177,22 @@ asio::awaitable<Outcome> ImageService::run_add(OperationControl& control, AddIma
     const auto name = request.name;
     // It came before the agent died.
     const auto* known = find(name);
-    if (known != nullptr && known->state == ImageState::available) co_return outcome;
-    outcome.result = co_await control.begin_step("fetch");
-    if (!outcome.result) {
-        if (!fetches_.under_way(name)) co_await forget(name);
-        erase_lost_record(outcome, name);
-        co_return outcome;
+    if (known == nullptr || known->state != ImageState::available) {
+        outcome.result = co_await await_fetch(control, std::move(request), std::move(path));
+        if (outcome.result) control.no_more_cancel();
     }
+    co_await let_go(name);
+    if (!outcome.result) erase_lost_record(outcome, name);
+    co_return outcome;
+}
+
+ImageService::Done ImageService::await_fetch(OperationControl& control, AddImage request, std::string path) {
+    if (auto begun = co_await control.begin_step("fetch"); !begun) co_return begun;
+    const auto name = request.name;
     auto work = [this, name, request, path](storage::OnProgress report) {
         return fetch(name, request, path, std::move(report));
     };
-    outcome.result = co_await control.cancellable(fetches_.join(name, std::move(work), shown_by(control, false)));
-    if (outcome.result) control.no_more_cancel();
-    erase_lost_record(outcome, name);
-    co_return outcome;
+    co_return co_await control.cancellable(fetches_.join(name, std::move(work), shown_by(control, false)));
 }
 
 void ImageService::erase_lost_record(Outcome& outcome, const std::string& name) {
@@ -193,8 +207,13 @@ void ImageService::erase_lost_record(Outcome& outcome, const std::string& name) 
 void ImageService::renew(storage::Changes& changes) const {
     std::erase_if(changes, [this](const storage::Change& change) {
         const auto* const erased = std::get_if<storage::EraseImage>(&change);
-        return erased != nullptr && images_.contains(erased->name);
+        const auto* const row = std::get_if<storage::ImageRow>(&change);
+        return (erased != nullptr && images_.contains(erased->name)) ||
+               (row != nullptr && !images_.contains(row->name));
     });
+    for (auto& change : changes)
+        if (auto* const row = std::get_if<storage::ImageRow>(&change))
+            row->document = to_document(images_.at(row->name));
 }
 
 bool ImageService::last_name_of_blob(const Image& image) const {
@@ -291,7 +310,7 @@ ImageService::Done ImageService::remove_blob(std::string digest, std::string for
 // After a crash nothing is known of the domains at first, nor of what their disks stand on.
 asio::awaitable<Outcome> ImageService::after_domains(OperationControl& control,
                                                      std::function<asio::awaitable<Outcome>()> work) {
-    if (domains_known) co_await domains_known();
+    if (domains_known) co_await domains_known(base::Duration::max());
     if (control.stopping()) co_return Outcome{base::fail(interrupted()), {}, {}};
     co_return co_await work();
 }
@@ -307,6 +326,7 @@ void ImageService::recover(const Operation& operation) {
         auto path = text_in(operation.plan, "path");
         if (path.empty()) path = local_path(request.source).value_or("");
         if (find(name) == nullptr) put(new_image(request));
+        want(name);
         operations.resume(operation.id,
                           [this, request, path](OperationControl& control) { return run_add(control, request, path); });
     } else if (operation.kind == "image.refresh") {

@@ -64,6 +64,8 @@ public:
     void renew(storage::Changes& changes) const;
     // A VM was made from it: the row that remembers when.
     [[nodiscard]] std::optional<storage::ImageRow> used(std::string_view name);
+    // A VM that stood on the blob is gone: the rows of the images that have it, which were in use until now.
+    [[nodiscard]] std::vector<storage::ImageRow> used_until_now(std::string_view digest);
 
     // `file://` sources are for the Unix socket, and for everybody from the import directories: forbidden otherwise.
     // already_exists for a name in use. The rest as ImageCache says, by the operation.
@@ -90,6 +92,13 @@ public:
     // operation how far it is. Errors: not_found, and those of the fetch.
     [[nodiscard]] boost::asio::awaitable<base::Result<void>> provide(OperationControl& control, std::string name);
 
+    // Of a VM that doesn't fit: what is to go for it, in sentences, the longest unused first; gone, too, unless
+    // `only_say`. Errors: `shortage`, when it isn't the disk alone that is short, or when all that may go isn't enough.
+    [[nodiscard]] boost::asio::awaitable<base::Result<std::vector<std::string>>> make_way(base::Error shortage,
+                                                                                          bool only_say);
+    // Brings the cache back within images.cache_max, and off the owner's share of the disk, as far as what nobody uses
+    // goes.
+    [[nodiscard]] boost::asio::awaitable<void> trim();
     // Takes away downloads that nobody went on with for long, and blobs that a refresh left to VMs which are gone.
     [[nodiscard]] boost::asio::awaitable<void> tidy();
     [[nodiscard]] bool has_older_blobs() const noexcept;
@@ -107,16 +116,41 @@ public:
     // All files that any domain's disks are or stand on. Errors, and `unknown` in it: it can't be told, so nothing may
     // go.
     std::function<boost::asio::awaitable<base::Result<FilesInUse>>()> files_in_use;
-    // Until the domains have been read from the hypervisor.
-    std::function<boost::asio::awaitable<void>()> domains_known;
+    // Until the domains have been read from the hypervisor, or the time is over.
+    std::function<boost::asio::awaitable<void>(base::Duration limit)> domains_known;
+    // Whether what the cache gives up is free for VMs' disks.
+    std::function<boost::asio::awaitable<bool>()> shares_the_disks_place;
+    // By how many bytes its file system falls short of what the owner keeps.
+    std::function<boost::asio::awaitable<std::uint64_t>()> owner_lacks;
     // Told of each image that changes, comes or goes.
     std::function<void(const std::string& name)> on_change;
 
     static constexpr std::chrono::hours part_patience{24 * 7};  // how long a download that nobody goes on with is kept
+    static constexpr std::chrono::minutes domains_patience{2};  // until what disks stand on is known after a start
 
 private:
     using Begun = boost::asio::awaitable<base::Result<OperationService::Ptr>>;
     using Done = boost::asio::awaitable<base::Result<void>>;
+
+    struct RoomTurn {
+        ImageService& images;
+        explicit RoomTurn(ImageService& service) : images(service) {}
+        ~RoomTurn() {
+            images.making_room_ = false;
+            images.room_made_.notify();
+        }
+        RoomTurn(const RoomTurn&) = delete;
+        RoomTurn& operator=(const RoomTurn&) = delete;
+    };
+    // The download of `name`, if it has one, isn't under way any more when this goes.
+    struct PartHeld {
+        ImageService& images;
+        std::string name;
+        PartHeld(ImageService& service, std::string of) : images(service), name(std::move(of)) {}
+        ~PartHeld() { images.leave_part(name); }
+        PartHeld(const PartHeld&) = delete;
+        PartHeld& operator=(const PartHeld&) = delete;
+    };
 
     void put(Image image);
     void erase(const std::string& name);
@@ -127,6 +161,7 @@ private:
                                                                                  const std::string& source) const;
     Begun preview_add(OperationRequest operation, ImageSource source) const;
     boost::asio::awaitable<Outcome> run_add(OperationControl& control, AddImage request, std::string path);
+    Done await_fetch(OperationControl& control, AddImage request, std::string path);
     boost::asio::awaitable<Outcome> drop(OperationControl& control, std::string name);
     boost::asio::awaitable<Outcome> after_domains(OperationControl& control,
                                                   std::function<boost::asio::awaitable<Outcome>()> work);
@@ -136,11 +171,20 @@ private:
     Done nobody_stands_on(const Image& image) const;
 
     // image_fetch.cpp
+    Done wait_for(OperationControl& control, std::string name, bool& wanted);
+    void want(const std::string& name) { ++wanted_[name]; }
+    boost::asio::awaitable<void> let_go(std::string name);
+    boost::asio::awaitable<void> forget_unless_wanted(std::string name);
+    boost::asio::awaitable<void> remove_if_nobodys(ImageBlob blob);
+    void leave_part(const std::string& name);
+    [[nodiscard]] bool is_being_deleted(const std::string& name) const;
+    Done fetch_part(std::string name, std::string part, std::vector<std::string> urls, storage::TakeIn what,
+                    storage::OnProgress report);
     Done fetch(std::string name, AddImage request, std::string path, storage::OnProgress report);
     Done fetch_now(std::string name, AddImage request, std::string path, storage::OnProgress report);
     Done fetch_blob(std::string name, ImageSource source, Proof proof, storage::OnProgress report);
     [[nodiscard]] boost::asio::awaitable<bool> was_fetched(std::string name);
-    [[nodiscard]] const Image* with_checksum(const std::string& checksum) const;
+    [[nodiscard]] boost::asio::awaitable<std::optional<storage::Blob>> with_checksum(std::string checksum);
     Done announce(std::string name, storage::Blob blob, Proof proof);
     Done finish_fetch(std::string name);
     boost::asio::awaitable<void> forget(std::string name);
@@ -148,6 +192,10 @@ private:
 
     // image_room.cpp
     Done make_room(std::string name, std::uint64_t bytes);
+    Done make_room_now(std::string name, std::uint64_t bytes);
+    [[nodiscard]] boost::asio::awaitable<bool> turn_to_make_room();
+    Done evict_all(std::vector<Evictable> victims);
+    [[nodiscard]] bool parts_may_be_wanted() const;
     [[nodiscard]] std::uint64_t over_budget(const storage::ImageCache::Content& content, std::string_view name,
                                             std::uint64_t bytes) const;
     [[nodiscard]] base::Error cache_is_full(std::uint64_t bytes, std::uint64_t over) const;
@@ -161,22 +209,27 @@ private:
 
     // image_refresh.cpp
     boost::asio::awaitable<Outcome> run_refresh(OperationControl& control, std::string name);
-    Done fetch_newer(std::string name, ImageSource source, storage::OnProgress report);
-    Done fetch_if_newer(std::string name, ImageSource source, storage::OnProgress report);
+    Done fetch_newer(std::string name, ImageSource source, bool unproven, storage::OnProgress report);
+    Done fetch_if_newer(std::string name, ImageSource source, bool unproven, storage::OnProgress report);
     Done move_name(std::string name);
+    void give_up_next(Image& image);
 
     ImageParts p_;
     ImageRules rules_;
     std::map<std::string, Image, std::less<>> images_;
     SharedFetches fetches_;
-    std::set<std::string> recorded_;  // names that the database may have a row of
-    std::set<std::string> dropping_;  // digests whose blobs are being deleted
+    std::map<std::string, unsigned> wanted_;  // names, by how many operations see to it that they are fetched
+    std::set<std::string> recorded_;          // names that the database may have a row of
+    std::set<std::string> dropping_;          // digests whose blobs are being deleted
     base::Notifier dropped_;
     base::Notifier changed_;
     std::set<std::string> parts_in_use_;             // work names of downloads under way
-    base::Notifier part_left_;                       // one of them isn't any more
+    std::map<std::string, unsigned> parts_awaited_;  // by how many more that want the same
+    base::Notifier part_left_;                       // one of them isn't in use any more
     std::map<std::string, std::string> own_part_;    // by image
     std::map<std::string, std::uint64_t> promised_;  // bytes of the cache, by the image that is about to fill them
+    bool making_room_ = false;                       // one after the other: what one gives up, another would count on
+    base::Notifier room_made_;
     bool closing_ = false;
 };
 

@@ -34,9 +34,10 @@ bool ReadinessSampler::is_due(const std::string& id, const Guest& guest, base::I
     if (guest.asked == base::Instant{}) return true;
     base::Duration interval = now - guest.first_seen < early ? early_interval : late_interval;
     // What hangs in the guest stays there: another one with each question.
+    const bool awaited = awaited_.contains(id);
     if (guest.unanswered > 0)
-        interval = late_interval * (1U << std::min(guest.unanswered, most_doublings));
-    else if (awaited_.contains(id))
+        interval = late_interval * (1U << std::min(guest.unanswered, awaited ? 1U : most_doublings));
+    else if (awaited)
         interval = awaited_interval;
     return now - guest.asked >= interval;
 }

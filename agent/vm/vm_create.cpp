@@ -48,6 +48,10 @@ std::vector<std::string> would_create(const Vm& vm) {
     return would;
 }
 
+Demand demand_of(const VmSpec& spec) {
+    return {spec.power_on ? spec.vcpus : 0, spec.power_on ? spec.memory_mib : 0, disk_bytes_of(spec)};
+}
+
 std::uint64_t gib_up(std::uint64_t bytes) { return (bytes + (1ULL << 30) - 1) >> 30; }
 
 // The VM stands on the image's blob from now on, with a disk that holds it.
@@ -95,20 +99,39 @@ base::Result<Vm> VmService::plan(const CreateVm& request) const {
     return vm;
 }
 
-VmService::Begun VmService::create(base::Context context, CreateVm request) {
-    if (const auto ready = ready_for_work(); !ready) co_return base::fail(ready.error());
+// Everything but the room for it.
+base::Result<Vm> VmService::admissible(const CreateVm& request) const {
+    if (const auto ready = ready_for_work(); !ready) return base::fail(ready.error());
     if (placement_.disks.empty())
-        co_return base::fail(base::Errc::hypervisor_unavailable,
-                             "where disks go is not known: the storage pool is not there yet");
-    if (auto taken = name_taken(request.name, "")) co_return base::fail(std::move(*taken));
+        return base::fail(base::Errc::hypervisor_unavailable,
+                          "where disks go is not known: the storage pool is not there yet");
+    if (auto taken = name_taken(request.name, "")) return base::fail(std::move(*taken));
     auto planned = plan(request);
-    if (!planned) co_return base::fail(planned.error());
-    const auto& spec = planned->spec;
-    const Demand demand{spec.power_on ? spec.vcpus : 0, spec.power_on ? spec.memory_mib : 0, disk_bytes_of(spec)};
-    if (const auto fits = p_.capacity.fits(demand); !fits) co_return base::fail(fits.error());
+    if (!planned) return planned;
     // Also a VM that is made switched off is to start some day.
-    if (const auto fits = p_.capacity.fits_host(spec.vcpus, spec.memory_mib); !fits) co_return base::fail(fits.error());
+    const auto& spec = planned->spec;
+    if (const auto fits = p_.capacity.fits_host(spec.vcpus, spec.memory_mib); !fits) return base::fail(fits.error());
+    return planned;
+}
 
+VmService::Begun VmService::create(base::Context context, CreateVm request) {
+    auto planned = admissible(request);
+    if (!planned) co_return base::fail(planned.error());
+    auto demand = demand_of(planned->spec);
+    std::vector<std::string> makes_way;
+    if (auto fits = p_.capacity.fits(demand); !fits) {
+        // Images that nobody uses may make way. That takes a while: all is judged anew.
+        auto made = co_await p_.images.make_way(std::move(fits).error(), context.dry_run);
+        if (!made) co_return base::fail(std::move(made).error());
+        makes_way = std::move(*made);
+        planned = admissible(request);
+        if (!planned) co_return base::fail(planned.error());
+        demand = demand_of(planned->spec);
+        fits = p_.capacity.fits(demand);
+        if (!fits && !context.dry_run) co_return base::fail(fits.error());
+    }
+
+    const auto& spec = planned->spec;
     const auto id = planned->id;
     OperationRequest operation;
     operation.kind = "vm.create";
@@ -117,7 +140,8 @@ VmService::Begun VmService::create(base::Context context, CreateVm request) {
     operation.cancellable = true;
     operation.result_href = "/v1/vms/" + id;
     if (operation.context.dry_run) {
-        operation.would = would_create(*planned);
+        operation.would = std::move(makes_way);
+        for (auto& step : would_create(*planned)) operation.would.push_back(std::move(step));
         operation.needs = p_.capacity.needs(demand);
         co_return p_.operations.preview(std::move(operation));
     }

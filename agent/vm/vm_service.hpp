@@ -142,6 +142,7 @@ private:
                                                WaitFor wait_for);
     boost::asio::awaitable<Outcome> resume_create(OperationControl& control, std::string id);
     boost::asio::awaitable<void> settle_undone(Outcome& outcome, std::string id);
+    [[nodiscard]] base::Result<Vm> admissible(const CreateVm& request) const;
     [[nodiscard]] Vm as_planned(const Vm& vm) const;
     Done take_image(OperationControl& control, std::string id);
     Done write_seed(Vm vm, std::string user_data);
@@ -189,7 +190,8 @@ private:
     boost::asio::awaitable<bool> has_come_up(std::string id);
     boost::asio::awaitable<bool> await_power(std::string id, std::function<bool(const Vm&)> holds,
                                              base::Duration limit);
-    base::Result<void> fits_to_start(const Vm& vm) const;
+    [[nodiscard]] base::Result<void> fits_to_grow(const Vm& vm, const VmPatch& patch) const;
+    [[nodiscard]] base::Result<void> fits_to_start(const Vm& vm) const;
 
     Begun start_for_boot(std::string id, base::Instant deadline);
 

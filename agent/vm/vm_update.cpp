@@ -66,9 +66,27 @@ std::vector<std::string> would_update(const Vm& before, const Vm& after, const V
 
 }  // namespace
 
+base::Result<void> VmService::fits_to_grow(const Vm& vm, const VmPatch& patch) const {
+    auto after = vm;
+    apply_patch(after, patch);
+    const auto growth = disk_bytes_of(after.spec) - disk_bytes_of(vm.spec);
+    return growth > 0 ? p_.capacity.fits({0, 0, growth}) : base::Result<void>{};
+}
+
 VmService::Begun VmService::update(base::Context context, std::string id, VmPatch patch, IfMatch match) {
-    const auto found = changeable(id, match);
+    auto found = changeable(id, match);
     if (!found) co_return base::fail(found.error());
+    std::vector<std::string> makes_way;
+    if (auto fits = fits_to_grow(**found, patch); !fits) {
+        // As for a create.
+        auto made = co_await p_.images.make_way(std::move(fits).error(), context.dry_run);
+        if (!made) co_return base::fail(std::move(made).error());
+        makes_way = std::move(*made);
+        found = changeable(id, match);
+        if (!found) co_return base::fail(found.error());
+        fits = fits_to_grow(**found, patch);
+        if (!fits && !context.dry_run) co_return base::fail(fits.error());
+    }
     const Vm before = **found;
     auto after = before;
     apply_patch(after, patch);
@@ -78,7 +96,6 @@ VmService::Begun VmService::update(base::Context context, std::string id, VmPatc
     if (const auto fits = p_.capacity.fits_host(patch.vcpus.value_or(0), patch.memory_mib.value_or(0)); !fits)
         co_return base::fail(fits.error());
     const auto growth = disk_bytes_of(after.spec) - disk_bytes_of(before.spec);
-    if (const auto fits = p_.capacity.fits({0, 0, growth}); growth > 0 && !fits) co_return base::fail(fits.error());
     if (is_running(before)) {
         // What it may take at its next start is promised now, or refused now.
         if (const auto fits = fits_to_start(after); (patch.vcpus || patch.memory_mib) && !fits)
@@ -88,7 +105,8 @@ VmService::Begun VmService::update(base::Context context, std::string id, VmPatc
     }
 
     Verb verb{.kind = "vm.update"};
-    verb.would = would_update(before, after, patch);
+    verb.would = std::move(makes_way);
+    for (auto& step : would_update(before, after, patch)) verb.would.push_back(std::move(step));
     verb.needs = p_.capacity.needs({after.spec.vcpus, after.spec.memory_mib, growth}, before.id);
     verb.edit = [patch](Vm& vm) { apply_patch(vm, patch); };
     verb.rollback = [before, patch](Vm& vm) { put_back(vm, before, patch); };
