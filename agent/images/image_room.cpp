@@ -125,7 +125,8 @@ ImageService::Done ImageService::evict_all(std::vector<Evictable> victims) {
     co_return base::Result<void>{};
 }
 
-asio::awaitable<base::Result<std::vector<std::string>>> ImageService::make_way(base::Error shortage, bool only_say) {
+asio::awaitable<base::Result<std::vector<std::string>>> ImageService::make_way(base::Error shortage, std::string keep,
+                                                                               bool only_say) {
     const auto bytes = shortage.code == base::Errc::insufficient_storage ? missing(shortage) : 0;
     const bool helps = bytes != 0 && shares_the_disks_place && co_await shares_the_disks_place();
     if (!helps) co_return base::fail(std::move(shortage));
@@ -133,6 +134,8 @@ asio::awaitable<base::Result<std::vector<std::string>>> ImageService::make_way(b
     const RoomTurn turn{*this};
     auto candidates = co_await evictable();
     if (!candidates) co_return base::fail(std::move(shortage));
+    if (const auto* kept = find(keep))
+        std::erase_if(*candidates, [kept](const Evictable& e) { return e.digest == kept->digest && e.part.empty(); });
     const auto victims = choose_evictions(std::move(*candidates), bytes);
     if (victims.empty()) co_return base::fail(std::move(shortage));
     std::vector<std::string> would;

@@ -92,9 +92,11 @@ public:
     // operation how far it is. Errors: not_found, and those of the fetch.
     [[nodiscard]] boost::asio::awaitable<base::Result<void>> provide(OperationControl& control, std::string name);
 
-    // Of a VM that doesn't fit: what is to go for it, in sentences, the longest unused first; gone, too, unless
-    // `only_say`. Errors: `shortage`, when it isn't the disk alone that is short, or when all that may go isn't enough.
+    // Of a VM that doesn't fit: what is to go for it, in sentences, the longest unused first, but not the image `keep`;
+    // gone, too, unless `only_say`. Errors: `shortage`, when it isn't the disk alone that is short, or when all that
+    // may go isn't enough.
     [[nodiscard]] boost::asio::awaitable<base::Result<std::vector<std::string>>> make_way(base::Error shortage,
+                                                                                          std::string keep,
                                                                                           bool only_say);
     // Brings the cache back within images.cache_max, and off the owner's share of the disk, as far as what nobody uses
     // goes.

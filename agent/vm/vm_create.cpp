@@ -121,7 +121,7 @@ VmService::Begun VmService::create(base::Context context, CreateVm request) {
     std::vector<std::string> makes_way;
     if (auto fits = p_.capacity.fits(demand); !fits) {
         // Images that nobody uses may make way. That takes a while: all is judged anew.
-        auto made = co_await p_.images.make_way(std::move(fits).error(), context.dry_run);
+        auto made = co_await p_.images.make_way(std::move(fits).error(), request.spec.image, context.dry_run);
         if (!made) co_return base::fail(std::move(made).error());
         makes_way = std::move(*made);
         planned = admissible(request);

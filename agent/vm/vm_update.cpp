@@ -79,7 +79,7 @@ VmService::Begun VmService::update(base::Context context, std::string id, VmPatc
     std::vector<std::string> makes_way;
     if (auto fits = fits_to_grow(**found, patch); !fits) {
         // As for a create.
-        auto made = co_await p_.images.make_way(std::move(fits).error(), context.dry_run);
+        auto made = co_await p_.images.make_way(std::move(fits).error(), {}, context.dry_run);
         if (!made) co_return base::fail(std::move(made).error());
         makes_way = std::move(*made);
         found = changeable(id, match);

@@ -146,6 +146,143 @@ TEST_CASE("who cancels leaves the download to the others; the last ends it, and 
     }
 }
 
+TEST_CASE("who comes while a fetch is given up begins it anew") {
+    World world;
+    Vendor vendor{world};
+    vendor.hold();
+    world.boot();
+    const auto first = world.post("/v1/vms", debian_vm("first"));
+    world.pass(10s);
+    REQUIRE(world.web.under_way() == 1);
+    const auto cancel =
+        world.send(net::Method::post, "/v1/operations/" + first.text("/id") + "/cancel?wait=60", json::object{});
+    const auto second = world.send(net::Method::post, "/v1/vms?wait=300", debian_vm("second"));
+    world.pass(300s);
+    REQUIRE(cancel->has_value());
+    CHECK((*cancel)->text("/state") == "cancelled");
+    REQUIRE(second->has_value());
+    INFO(json::serialize((*second)->body));
+    CHECK((*second)->status == 201);
+    CHECK(world.get("/v1/images/debian").text("/state") == "available");
+}
+
+TEST_CASE("whenever another add comes while one fails, no name stays that nobody fetches") {
+    for (int at = 1; at <= 6; ++at) {
+        CAPTURE(at);
+        World world;
+        Vendor vendor{world};
+        world.boot();
+        auto& site = world.web.sites[url];
+        site.faults.push_back({.status = 404});
+        std::shared_ptr<std::optional<Reply>> second;
+        int commits = 0;
+        world.store.on_commit([&](const storage::Changes&) {
+            if (++commits == at)
+                second = world.send(net::Method::post, "/v1/images?wait=60", json::object{{"source", "debian"}});
+        });
+        const auto first = world.begin(net::Method::post, "/v1/images?wait=60", json::object{{"source", "debian"}});
+        world.pass(120s);
+        world.store.on_commit({});
+        REQUIRE(first->has_value());
+        const auto image = world.get("/v1/images/debian");
+        CHECK((image.status == 404 || image.text("/state") == "available"));
+        CHECK(world.store.images().contains("debian") == (image.status == 200));
+        if (image.status == 404) CHECK(world.post("/v1/images?wait=60", {{"source", "debian"}}).status == 201);
+    }
+}
+
+TEST_CASE("an add that waits for its turn keeps the name, whatever becomes of others") {
+    World world;
+    Vendor vendor{world};
+    vendor.hold();
+    world.boot();
+    for (const std::string n : {"1", "2", "3", "4"}) {
+        world.web.sites["https://a.example/" + n].bytes = vendor.bytes + n;
+        const json::object body{
+            {"name", "other-" + n}, {"source", "https://a.example/" + n}, {"allow_unverified", true}};
+        REQUIRE(world.post("/v1/images", body).status == 202);
+    }
+    const auto vm = world.post("/v1/vms", debian_vm("web"));
+    world.pass(5s);
+    const auto add = world.post("/v1/images", {{"source", "debian"}});
+    REQUIRE(world.get("/v1/operations/" + add.text("/id")).text("/state") == "pending");
+    CHECK(world.post("/v1/operations/" + vm.text("/id") + "/cancel?wait=60").text("/state") == "cancelled");
+    CHECK(world.get("/v1/images/debian").text("/state") == "downloading");
+    SECTION("and fetches it at last") {
+        world.pass(600s);
+        CHECK(world.get("/v1/operations/" + add.text("/id")).text("/state") == "succeeded");
+        CHECK(world.get("/v1/images/debian").text("/state") == "available");
+    }
+    SECTION("and takes it along when it is cancelled") {
+        CHECK(world.post("/v1/operations/" + add.text("/id") + "/cancel?wait=60").text("/state") == "cancelled");
+        CHECK(world.get("/v1/images/debian").status == 404);
+    }
+}
+
+TEST_CASE("two names of the same download share it, and what the first leaves is gone on with") {
+    World world;
+    Vendor vendor{world};
+    vendor.publish(1, 4 << 20);
+    vendor.hold();
+    world.boot();
+    const auto add = [&](const std::string& name) {
+        const auto digest = "sha256:" + agent::sha256_hex(vendor.bytes);
+        return world.post("/v1/images", {{"name", name}, {"source", url}, {"checksum", digest}});
+    };
+    const auto one = add("one");
+    const auto two = add("two");
+    world.pass(200s);
+    REQUIRE(world.web.under_way() == 1);
+    const auto waiting = world.get("/v1/operations/" + two.text("/id")).text("/progress/phase");
+    CHECK(waiting == "waiting for the same download under another name");
+    SECTION("one download for both") {
+        world.web.before_piece = {};
+        world.pass(60s);
+        CHECK(world.web.asked_for(url) == 1);
+        CHECK(world.get("/v1/images/one").text("/digest") == world.get("/v1/images/two").text("/digest"));
+    }
+    SECTION("the first is cancelled") {
+        CHECK(world.post("/v1/operations/" + one.text("/id") + "/cancel?wait=60").text("/state") == "cancelled");
+        CHECK(world.get("/v1/images/one").status == 404);
+        world.web.before_piece = {};
+        world.pass(60s);
+        CHECK(world.web.asked.back().from > 0);
+    }
+    CHECK(world.get("/v1/images/two").text("/state") == "available");
+    CHECK(world.files.exists(vendor.blob()));
+    CHECK(temporaries(world) == 0);
+}
+
+TEST_CASE("a name isn't given to a blob whose file is gone") {
+    World world;
+    Vendor vendor{world};
+    world.boot();
+    REQUIRE(world.post("/v1/images?wait=60", {{"source", "debian"}}).status == 201);
+    world.files.erase(vendor.blob());
+    const auto digest = "sha256:" + agent::sha256_hex(vendor.bytes);
+    CHECK(world.post("/v1/images?wait=60", {{"name", "two"}, {"source", url}, {"checksum", digest}}).status == 201);
+    CHECK(world.files.exists(vendor.blob()));
+}
+
+TEST_CASE("what is left of a download isn't given up while somebody is about to go on with it") {
+    World world;
+    Vendor vendor{world};
+    vendor.publish(1, 4 << 20);
+    vendor.hold();
+    world.boot();
+    const auto begun = world.post("/v1/vms", debian_vm("web"));
+    world.pass(300s);
+    world.crash();
+    world.web.before_piece = {};
+    for (int i = 0; i < 3; ++i) world.web.sites[sums].faults.push_back({.status = 503});
+    world.boot();
+    world.settle();
+    CHECK(world.post("/v1/image-cache/prune?wait=1").status == 200);
+    world.pass(60s);
+    CHECK(world.get("/v1/operations/" + begun.text("/id")).text("/state") == "succeeded");
+    CHECK(world.web.asked.back().from > 0);
+}
+
 TEST_CASE("a download that a crash cut off is gone on with where it was") {
     World world;
     Vendor vendor{world};

@@ -127,6 +127,110 @@ TEST_CASE("an image larger than the cache may be is refused without a thing bein
     CHECK(shop.here() == "a");
 }
 
+TEST_CASE("several downloads that need room get it, one after the other") {
+    World world;
+    Shop shop{world};
+    shop.offer('e', 'e');
+    world.config.images.cache_max = 3 * mib + mib / 2;
+    world.boot();
+    for (const char name : std::string{"abc"}) {
+        REQUIRE(shop.add(name).status == 201);
+        world.pass(1min);
+    }
+    const auto d = world.send(net::Method::post, "/v1/images?wait=60", json::object{{"source", "d"}});
+    const auto e = world.send(net::Method::post, "/v1/images?wait=60", json::object{{"source", "e"}});
+    world.pass(60s);
+    REQUIRE((d->has_value() && e->has_value()));
+    CHECK((*d)->status == 201);
+    CHECK((*e)->status == 201);
+    CHECK(shop.here() == "cde");
+}
+
+TEST_CASE("the cache is cut back when its budget or the owner's disk asks for it") {
+    World world;
+    Shop shop{world};
+    world.boot();
+    for (const char name : std::string{"abc"}) {
+        REQUIRE(shop.add(name).status == 201);
+        world.pass(1min);
+    }
+    REQUIRE(shop.make_vm("web", 'a').status == 201);
+    SECTION("a budget that was lowered") {
+        world.shut_down();
+        world.config.images.cache_max = 2 * mib + mib / 2;
+        world.boot();
+        world.pass(2min);
+        CHECK(shop.here() == "ac");
+    }
+    SECTION("an owner who fills the disk") {
+        const auto reserve = static_cast<std::uint64_t>(world.config.resources.reserved_disk_gb) << 30U;
+        world.files.set_capacity(world.files.used() + reserve - mib / 2);
+        world.pass(2min);
+        CHECK(shop.here() == "ac");
+        // As far as it goes: what VMs stand on stays.
+        world.files.set_capacity(world.files.used() + reserve / 2);
+        world.pass(2min);
+        CHECK(shop.here() == "a");
+    }
+}
+
+TEST_CASE("images that nobody uses give way to a VM, and a dry run says which") {
+    World world;
+    Shop shop{world};
+    world.boot();
+    for (const char name : std::string{"abc"}) {
+        REQUIRE(shop.add(name).status == 201);
+        world.pass(1min);
+    }
+    const auto reserve = static_cast<std::uint64_t>(world.config.resources.reserved_disk_gb) << 30U;
+    world.files.set_capacity(world.files.used() + reserve + (2ULL << 30U) - mib / 2);
+    world.pass(20s);
+    const auto body = [](int gib) { return vm_body("web", {{"image", "a"}, {"power", "off"}, {"disk_gib", gib}}); };
+    const auto dry = world.post("/v1/vms?dry_run=true", body(2));
+    INFO(json::serialize(dry.body));
+    REQUIRE(dry.status == 200);
+    CHECK(dry.text("/would/0").starts_with("delete the image b "));
+    CHECK(shop.here() == "abc");
+    SECTION("of a create") {
+        CHECK(world.post("/v1/vms?wait=60", body(2)).status == 201);
+        CHECK(shop.here() == "ac");
+    }
+    SECTION("of one that grows") {
+        REQUIRE(world.post("/v1/vms?wait=60", body(1)).status == 201);
+        CHECK(shop.here() == "abc");
+        world.pass(20s);
+        const json::object grown{{"spec", json::object{{"disk_gib", 2}}}};
+        CHECK(world.call(net::Method::patch, "/v1/vms/web?wait=60", grown).status == 200);
+        CHECK(shop.here() == "ac");
+    }
+    SECTION("but not when all of them wouldn't be enough") {
+        CHECK(world.post("/v1/vms?wait=60", body(3)).status == 507);
+        CHECK(shop.here() == "abc");
+    }
+}
+
+TEST_CASE("after a start room is made once it is known what disks stand on") {
+    World world;
+    Shop shop{world};
+    world.config.images.cache_max = mib + mib / 2;
+    world.boot();
+    REQUIRE(shop.add('a').status == 201);
+    world.web.before_piece = [&](std::string_view, std::uint64_t) -> boost::asio::awaitable<void> {
+        co_await world.clock.sleep_for(10s);
+    };
+    const auto begun = world.post("/v1/images", {{"source", "b"}});
+    world.crash();
+    world.web.before_piece = {};
+    world.before_boot = [](fakes::FakeHypervisor& hypervisor) { hypervisor.hang("domains"); };
+    world.boot();
+    world.pass(30s);
+    CHECK(world.get("/v1/operations/" + begun.text("/id")).text("/state") == "running");
+    world.hypervisor->release("domains");
+    world.pass(60s);
+    CHECK(world.get("/v1/operations/" + begun.text("/id")).text("/state") == "succeeded");
+    CHECK(shop.here() == "b");
+}
+
 TEST_CASE("a cache on a file system of its own keeps to what that has") {
     World world;
     Shop shop{world};
