@@ -247,7 +247,7 @@ ImageService::Done ImageService::finish_fetch(std::string name) {
 asio::awaitable<void> ImageService::forget(std::string name) {
     const auto* found = find(name);
     if (found == nullptr) co_return;
-    const ImageBlob blob = *found;
+    const ImageBlob blob = static_cast<const ImageBlob&>(*found);
     erase(name);
     if (!blob.digest.empty()) co_await remove_if_nobodys(blob);
     if (images_.contains(name) || !recorded_.contains(name)) co_return;

@@ -126,7 +126,7 @@ ImageService::Done ImageService::move_name(std::string name) {
     }
     auto& moved = now->second;
     moved.next = static_cast<const ImageBlob&>(moved);
-    static_cast<ImageBlob&>(moved) = before;
+    static_cast<ImageBlob&>(moved) = static_cast<const ImageBlob&>(before);
     moved.older = before.older;
     moved.refreshed_at = before.refreshed_at;
     co_return kept;

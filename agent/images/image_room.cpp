@@ -139,6 +139,7 @@ asio::awaitable<base::Result<std::vector<std::string>>> ImageService::make_way(b
     const auto victims = choose_evictions(std::move(*candidates), bytes);
     if (victims.empty()) co_return base::fail(std::move(shortage));
     std::vector<std::string> would;
+    would.reserve(victims.size());
     for (const auto& victim : victims) would.push_back(describe(victim));
     if (only_say) co_return would;
     if (auto gone = co_await evict_all(victims); !gone) co_return base::fail(std::move(gone).error());

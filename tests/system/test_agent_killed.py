@@ -12,6 +12,7 @@ from harness.wait import until
 
 pytestmark = pytest.mark.slow
 
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 FINAL = ("succeeded", "failed", "cancelled")
 
 
@@ -48,6 +49,25 @@ def test_a_restart_starts_and_stops_nothing(agent, vms, libvirt):
     time.sleep(2)
     found = agent.remote().ok("GET", "/v1/vms/sleeper")
     assert found["status"]["power"] == "off" and found["spec"]["power"] == "on"
+
+
+def test_after_a_boot_of_the_host_what_was_wanted_on_comes_back(agent, vms, libvirt, tmp_path):
+    wanted = vms.create("returner", memory_mib=64)
+    unwanted = vms.create("sleeper", power="off", memory_mib=64)
+    assert agent.stop() == 0
+    libvirt.virsh("destroy", wanted["id"])
+    boot = tmp_path / "boot_id"
+    boot.write_text("01234567-89ab-4cde-8f01-23456789abcd\n")
+    subprocess.run(["mount", "--bind", boot, BOOT_ID], check=True)
+    try:
+        agent.start()
+        remote = agent.remote()
+        until(lambda: remote.ok("GET", "/v1/vms/returner")["status"]["power"] == "running", "it is started", 60)
+        assert libvirt.state(unwanted["id"]) == "shut off"
+    finally:
+        agent.stop()
+        subprocess.run(["umount", BOOT_ID], check=True)
+        agent.start()  # it is the host's own boot again
 
 
 @pytest.mark.parametrize("after", [0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0])

@@ -9,6 +9,7 @@ import pytest
 from harness.filesystem import Impossible, SmallFileSystem
 from harness.hypervisor import URI
 from harness.shop import MIB, Cache, Vendor, path_of
+from harness.wait import until
 
 pytestmark = pytest.mark.slow
 
@@ -18,6 +19,12 @@ def server(pki, tmp_path_factory):
     server = Vendor(pki.server, tmp_path_factory.mktemp("images"))
     yield server
     server.stop()
+
+
+def parts(directory):
+    """Sizes of what is there of downloads."""
+    return [size for size in (os.path.getsize(os.path.join(directory, name)) for name in os.listdir(directory)
+                              if name.endswith(".part")) if size]
 
 
 def test_a_full_disk_ends_a_download_and_room_lets_it_go_on(directory, pki, server, libvirt):
@@ -32,11 +39,25 @@ def test_a_full_disk_ends_a_download_and_room_lets_it_go_on(directory, pki, serv
     cache.agent.write_config()
     cache.agent.start()
     try:
+        # Before: it is told how long the image is, and no byte of it is written.
         small.fill(leave=MIB)
         refused = cache.add("a")
         assert (refused.status, refused.code) == (507, "insufficient_storage"), refused
+        assert refused.json["needed"]["disk_bytes"] > refused.json["free"]["disk_bytes"], refused
+        assert cache.names() == "" and parts(place) == []
+        small.make_room()
+        # During: others fill the disk.
+        site = server.sites[path_of("a")]
+        site.pause, site.piece = 0.1, 64 * 1024
+        local = cache.agent.local()
+        adding = local.ok("POST", "/v1/images", {"source": "a"})
+        until(lambda: parts(place), "some of it is on disk", 30)
+        small.fill()
+        ended = until(lambda: local.ok("GET", f"/v1/operations/{adding['id']}")["error"], "it ends", 30)
+        assert ended["code"] == "insufficient_storage", ended
         assert cache.names() == "" and cache.agent.answers("/ready")
         small.make_room()
+        site.pause = 0
         server.forget()
         assert cache.add("a").status == 201
         assert server.asked_for(path_of("a"))[0].first > 0, "it goes on with what is there"
