@@ -62,6 +62,9 @@ public:
         }
     }
 
+    [[nodiscard]] bool has_nothing() const { return file_ && file_->size() == 0; }
+    [[nodiscard]] const std::string& part() const { return request_.part; }
+
 private:
     static base::Error cancelled() { return {Errc::cancelled, "the download was cancelled"}; }
 
@@ -231,6 +234,7 @@ asio::awaitable<Result<Copied>> Fetcher::fetch(FetchRequest request) {
     co_await asio::this_coro::throw_if_cancelled(false);
     Fetch fetch{{web_, files_, clock_, random_, rate_}, std::move(request)};
     auto result = co_await fetch.run();
+    if (!result && fetch.has_nothing()) static_cast<void>(co_await remove_part_files(files_, fetch.part()));
     co_await asio::this_coro::throw_if_cancelled(throws);
     co_return result;
 }

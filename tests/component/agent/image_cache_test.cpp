@@ -39,6 +39,13 @@ struct Shop {
         return images + agent::sha256_hex(w.web.sites.at(address(name)).bytes) + ".qcow2";
     }
     Reply add(char name) { return w.post("/v1/images?wait=60", {{"source", std::string{name}}}); }
+    // One after the other, a minute apart.
+    void add_all(const std::string& names) {
+        for (const char name : names) {
+            REQUIRE(add(name).status == 201);
+            w.pass(1min);
+        }
+    }
     [[nodiscard]] std::string here() {
         std::string names;
         for (const auto& item : w.get("/v1/images").at("/items").as_array()) names += item.at("name").as_string();
@@ -58,10 +65,7 @@ TEST_CASE("a full cache gives up what was used longest ago and nobody refers to"
     Shop shop{world};
     world.config.images.cache_max = 3 * mib + mib / 2;
     world.boot();
-    for (const char name : std::string{"abc"}) {
-        REQUIRE(shop.add(name).status == 201);
-        world.pass(1min);
-    }
+    shop.add_all("abc");
     CHECK(shop.here() == "abc");
     SECTION("the eldest goes") {
         REQUIRE(shop.add('d').status == 201);
@@ -133,10 +137,7 @@ TEST_CASE("several downloads that need room get it, one after the other") {
     shop.offer('e', 'e');
     world.config.images.cache_max = 3 * mib + mib / 2;
     world.boot();
-    for (const char name : std::string{"abc"}) {
-        REQUIRE(shop.add(name).status == 201);
-        world.pass(1min);
-    }
+    shop.add_all("abc");
     const auto d = world.send(net::Method::post, "/v1/images?wait=60", json::object{{"source", "d"}});
     const auto e = world.send(net::Method::post, "/v1/images?wait=60", json::object{{"source", "e"}});
     world.pass(60s);
@@ -150,10 +151,7 @@ TEST_CASE("the cache is cut back when its budget or the owner's disk asks for it
     World world;
     Shop shop{world};
     world.boot();
-    for (const char name : std::string{"abc"}) {
-        REQUIRE(shop.add(name).status == 201);
-        world.pass(1min);
-    }
+    shop.add_all("abc");
     REQUIRE(shop.make_vm("web", 'a').status == 201);
     SECTION("a budget that was lowered") {
         world.shut_down();
@@ -178,10 +176,7 @@ TEST_CASE("images that nobody uses give way to a VM, and a dry run says which") 
     World world;
     Shop shop{world};
     world.boot();
-    for (const char name : std::string{"abc"}) {
-        REQUIRE(shop.add(name).status == 201);
-        world.pass(1min);
-    }
+    shop.add_all("abc");
     const auto reserve = static_cast<std::uint64_t>(world.config.resources.reserved_disk_gb) << 30U;
     world.files.set_capacity(world.files.used() + reserve + (2ULL << 30U) - mib / 2);
     world.pass(20s);
@@ -237,10 +232,7 @@ TEST_CASE("a cache on a file system of its own keeps to what that has") {
     world.config.libvirt.image_cache = "/cache";
     world.files.mount("/cache", 2 * mib + mib / 2);
     world.boot();
-    for (const char name : std::string{"ab"}) {
-        REQUIRE(shop.add(name).status == 201);
-        world.pass(1min);
-    }
+    shop.add_all("ab");
     SECTION("what is longest unused goes") {
         REQUIRE(shop.add('c').status == 201);
         CHECK(shop.here() == "bc");

@@ -188,7 +188,7 @@ TEST_CASE_METHOD(Fixture, "the wrong bytes are refused at once, and nothing of t
     CHECK(wrong.error().code == Errc::checksum_mismatch);
     CHECK(wrong.error().facts.contains("expected"));
     CHECK(web.asked.size() == 1);
-    CHECK(on_disk().empty());
+    CHECK(files.files().empty());
 }
 
 TEST_CASE_METHOD(Fixture, "bytes that don't belong together are fetched once more") {
@@ -207,6 +207,7 @@ TEST_CASE_METHOD(Fixture, "what has no source ends at once, what is down for a w
     REQUIRE_FALSE(none);
     CHECK(none.error().code == Errc::source_unavailable);
     CHECK(none.error().detail.find("404") != std::string::npos);
+    CHECK(files.files().empty());
     CHECK(web.asked.size() == 1);
 
     web.sites[url].bytes = image;
@@ -225,7 +226,7 @@ TEST_CASE_METHOD(Fixture, "room is asked for before a byte is written, and its a
     REQUIRE_FALSE(refused);
     CHECK(refused.error().detail == "no room");
     CHECK(asked == std::vector<std::uint64_t>{size});
-    CHECK(on_disk().empty());
+    CHECK(files.files().empty());
 
     // Of a source that doesn't say how long it is, in steps.
     asked.clear();
