@@ -238,7 +238,16 @@ asio::awaitable<base::Result<std::vector<Evictable>>> ImageService::evictable() 
     co_return all;
 }
 
+// To its end, also for a caller that goes away meanwhile.
 ImageService::Done ImageService::evict(Evictable what) {
+    const auto throws = co_await asio::this_coro::throw_if_cancelled();
+    co_await asio::this_coro::throw_if_cancelled(false);
+    auto gone = co_await evict_now(std::move(what));
+    co_await asio::this_coro::throw_if_cancelled(throws);
+    co_return gone;
+}
+
+ImageService::Done ImageService::evict_now(Evictable what) {
     if (!what.part.empty()) {
         if (parts_in_use_.contains(what.part)) co_return base::Result<void>{};
         p_.log.info("what was left of a download is deleted", {{"bytes", what.bytes}});

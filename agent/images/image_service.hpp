@@ -206,6 +206,7 @@ private:
     [[nodiscard]] std::optional<std::vector<std::string>> names_to_give_up(const std::string& digest) const;
     [[nodiscard]] boost::asio::awaitable<base::Result<std::vector<Evictable>>> evictable();
     Done evict(Evictable what);
+    Done evict_now(Evictable what);
     boost::asio::awaitable<Outcome> run_prune(OperationControl& control);
     boost::asio::awaitable<void> drop_older(Image image);
 

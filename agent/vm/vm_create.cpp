@@ -106,12 +106,7 @@ base::Result<Vm> VmService::admissible(const CreateVm& request) const {
         return base::fail(base::Errc::hypervisor_unavailable,
                           "where disks go is not known: the storage pool is not there yet");
     if (auto taken = name_taken(request.name, "")) return base::fail(std::move(*taken));
-    auto planned = plan(request);
-    if (!planned) return planned;
-    // Also a VM that is made switched off is to start some day.
-    const auto& spec = planned->spec;
-    if (const auto fits = p_.capacity.fits_host(spec.vcpus, spec.memory_mib); !fits) return base::fail(fits.error());
-    return planned;
+    return plan(request);
 }
 
 VmService::Begun VmService::create(base::Context context, CreateVm request) {
@@ -119,7 +114,10 @@ VmService::Begun VmService::create(base::Context context, CreateVm request) {
     if (!planned) co_return base::fail(planned.error());
     auto demand = demand_of(planned->spec);
     std::vector<std::string> makes_way;
+    // Also a VM that is made switched off is to start some day.
+    const auto fits_host = p_.capacity.fits_host(planned->spec.vcpus, planned->spec.memory_mib);
     if (auto fits = p_.capacity.fits(demand); !fits) {
+        if (!fits_host) co_return base::fail(std::move(fits).error());
         // Images that nobody uses may make way. That takes a while: all is judged anew.
         auto made = co_await p_.images.make_way(std::move(fits).error(), request.spec.image, context.dry_run);
         if (!made) co_return base::fail(std::move(made).error());
@@ -130,6 +128,7 @@ VmService::Begun VmService::create(base::Context context, CreateVm request) {
         fits = p_.capacity.fits(demand);
         if (!fits && !context.dry_run) co_return base::fail(fits.error());
     }
+    if (!fits_host) co_return base::fail(fits_host.error());
 
     const auto& spec = planned->spec;
     const auto id = planned->id;
