@@ -28,7 +28,7 @@ bool is_host_name(std::string_view host) {
         return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
     };
     return !host.empty() && host.size() <= host_limit && std::ranges::all_of(host, fits) && host.front() != '.' &&
-           host.find("..") == std::string_view::npos;
+           host.back() != '.' && host.find("..") == std::string_view::npos;
 }
 
 base::Result<std::string> host_of(const urls::url_view_base& url) {

@@ -63,6 +63,7 @@ TEST_CASE("what is no usable URL is refused in a sentence that keeps its secrets
                                      "cher.example/s3cret",
                                      "it is malformed"},
                                     {"https://a..b/s3cret", "its host is not a DNS name"},
+                                    {"https://ten../s3cret", "its host is not a DNS name"},
                                     {"https://example.com/a b?s3cret", "it is malformed"},
                                     {"https://example.com/\r\nX: s3cret", "it is malformed"},
                                     {long_one, "longer than 4096"}}) {
