@@ -257,8 +257,4 @@ asio::awaitable<Result<std::string>> Fetcher::text(std::string url, std::size_t 
     }
 }
 
-asio::awaitable<Result<void>> Fetcher::remove_part(std::string part) {
-    co_return co_await remove_part_files(files_, std::move(part));
-}
-
 }  // namespace ghost::storage

@@ -38,13 +38,6 @@ struct FetchRequest {
     std::function<void(const FetchProgress&)> progress = {};
 };
 
-// What is known of a .part, for who cleans up.
-struct PartFile {
-    std::string path;
-    std::uint64_t size = 0;  // bytes on disk
-    base::Wall since;        // when it was last gone on with
-};
-
 class Fetcher {
 public:
     Fetcher(net::Web& web, Files& files, base::Clock& clock, base::Random& random, std::uint64_t max_rate)
@@ -57,8 +50,6 @@ public:
     [[nodiscard]] boost::asio::awaitable<base::Result<Copied>> fetch(FetchRequest request);
     // A small text. Tries a few times. Errors: source_unavailable, address_not_allowed, cancelled.
     [[nodiscard]] boost::asio::awaitable<base::Result<std::string>> text(std::string url, std::size_t max_bytes);
-
-    [[nodiscard]] boost::asio::awaitable<base::Result<void>> remove_part(std::string part);
 
 private:
     net::Web& web_;
