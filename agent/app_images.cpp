@@ -1,6 +1,7 @@
 // What images need of the rest: room on the disk, who stands on them, and care.
 #include "agent/app.hpp"
 #include "agent/images/refresh_schedule.hpp"
+#include "base/cancelled.hpp"
 #include "base/ids.hpp"
 
 #include <charconv>
@@ -47,7 +48,7 @@ asio::awaitable<void> App::domains_known(base::Duration limit) {
     const auto end = limit < base::Instant::max() - now ? now + limit : base::Instant::max();
     while (!observer_.synced() && !stopping_ && s_.clock.now() < end) {
         co_await observer_.synced_changed().wait_until(s_.clock, end);
-        if ((co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none) co_return;
+        if (co_await base::is_cancelled()) co_return;
     }
 }
 

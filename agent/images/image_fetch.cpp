@@ -2,6 +2,7 @@
 // and gone on with after a crash.
 #include "agent/digest.hpp"
 #include "agent/images/image_service.hpp"
+#include "base/cancelled.hpp"
 #include "base/shielded.hpp"
 
 #include <boost/asio/this_coro.hpp>
@@ -16,10 +17,6 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr std::size_t part_digits = 32;
-
-asio::awaitable<bool> is_cancelled() {
-    co_return (co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none;
-}
 
 base::Error name_is_gone(const std::string& name) {
     return {base::Errc::internal, fmt::format("the name {} went while its image was fetched", name)};
@@ -61,7 +58,7 @@ ImageService::Done ImageService::wait_for(OperationControl& control, std::string
     for (;;) {
         const auto* image = find(name);
         if (image != nullptr && image->state == ImageState::available) co_return base::Result<void>{};
-        if (co_await is_cancelled()) co_return base::fail(base::Errc::cancelled);
+        if (co_await base::is_cancelled()) co_return base::fail(base::Errc::cancelled);
         if (image == nullptr && !rules_.catalogue.contains(name))
             co_return base::fail(base::Errc::not_found, fmt::format("there is no image named {} any more", name));
         const AddImage request{.name = name, .source = name};
@@ -155,7 +152,7 @@ ImageService::Done ImageService::fetch_blob(std::string name, ImageSource source
         if (proof.checksum)
             if (auto same = co_await with_checksum(*proof.checksum))
                 co_return co_await announce(name, std::move(*same), std::move(proof));
-        if (co_await is_cancelled()) co_return base::fail(base::Errc::cancelled);
+        if (co_await base::is_cancelled()) co_return base::fail(base::Errc::cancelled);
         if (!parts_in_use_.contains(part)) break;
         report({"waiting for the same download under another name", 0, 0});
         ++parts_awaited_[part];

@@ -1,6 +1,7 @@
 // Room in the cache: its budget, the owner's reserve, and what goes when they
 // are short.
 #include "agent/images/image_service.hpp"
+#include "base/cancelled.hpp"
 #include "base/shielded.hpp"
 
 #include <boost/asio/this_coro.hpp>
@@ -79,8 +80,7 @@ ImageService::Done ImageService::make_room(std::string name, std::uint64_t bytes
 asio::awaitable<bool> ImageService::turn_to_make_room() {
     while (making_room_) {
         co_await room_made_.wait();
-        if ((co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none)
-            co_return false;
+        if (co_await base::is_cancelled()) co_return false;
     }
     making_room_ = true;
     co_return true;

@@ -1,5 +1,7 @@
 #include "agent/images/shared_fetches.hpp"
 
+#include "base/cancelled.hpp"
+
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -10,14 +12,6 @@
 
 namespace ghost::agent {
 namespace asio = boost::asio;
-namespace {
-
-asio::awaitable<bool> is_cancelled() {
-    const auto state = co_await asio::this_coro::cancellation_state;
-    co_return state.cancelled() != asio::cancellation_type::none;
-}
-
-}  // namespace
 
 void SharedFetches::tell(Fetch& fetch, const storage::ImportProgress& progress) {
     fetch.last = progress;
@@ -42,10 +36,10 @@ asio::awaitable<base::Result<void>> SharedFetches::join(std::string key, Work wo
         tasks_.spawn("fetch " + key, run(key, fetch, std::move(work)));
     else if (report && !fetch->last.phase.empty())
         report(fetch->last);
-    bool cancelled = co_await is_cancelled();
+    bool cancelled = co_await base::is_cancelled();
     while (!fetch->done && !cancelled) {
         co_await fetch->ended.wait();
-        cancelled = co_await is_cancelled();
+        cancelled = co_await base::is_cancelled();
     }
     fetch->waiters.erase(place);
     if (!fetch->done && fetch->waiters.empty()) {
