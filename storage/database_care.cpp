@@ -170,10 +170,14 @@ TakenOver take_from_copy(const DatabasePlace& place) {
     }
     for (auto& [name, value] : state->facts)
         if (name != "boot_id") taken.changes.emplace_back(FactRow{name, std::move(value)});
+    const auto commands = state->commands.size();
+    for (auto& row : state->commands) taken.changes.emplace_back(std::move(row));
+    for (auto& row : state->outbox) taken.changes.emplace_back(std::move(row));
     const auto when = found ? base::rfc3339(base::from_unix_ms((*found)->modified_ms)) : "an unknown time";
-    taken.told =
-        fmt::format("{} images, {} finished operations and {} idempotency keys were taken from its copy of {}.", images,
-                    operations.size(), keys, when);
+    taken.told = fmt::format(
+        "{} images, {} finished operations, {} idempotency keys and {} commands were taken from its "
+        "copy of {}.",
+        images, operations.size(), keys, commands, when);
     return taken;
 }
 

@@ -36,7 +36,8 @@ struct DatabasePlace {
 // The newest that was moved.
 [[nodiscard]] base::Result<std::optional<std::string>> newest_set_aside(const DatabasePlace& place);
 
-// What is still true of an older state: images, finished operations with their keys, facts.
+// What is still true of an older state: images, finished operations with their keys, facts; Ghost Core's commands, so
+// that none takes effect twice, and what it has to be told.
 struct TakenOver {
     Changes changes;
     std::string told;  // a sentence: what, from where, or why nothing

@@ -13,10 +13,11 @@ namespace {
 using base::Errc;
 using base::Result;
 
+// What is deleted is overwritten: requests that wait for their turn may hold secrets.
 // 4 MiB of log before it is moved into the database, and no more than 16 MiB of it kept on the disk.
 constexpr const char* settings =
     "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;"
-    "PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 16777216;";
+    "PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 16777216; PRAGMA secure_delete = ON;";
 
 bool is_full(const base::Error& error) { return error.code == Errc::insufficient_storage; }
 

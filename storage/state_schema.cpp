@@ -25,6 +25,10 @@ constexpr std::array migrations{
        CREATE TABLE keys(key TEXT PRIMARY KEY NOT NULL, fingerprint TEXT NOT NULL, operation TEXT NOT NULL,
                          created_ms INTEGER NOT NULL) STRICT;
        CREATE TABLE facts(name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT;)",
+    R"(CREATE TABLE commands(id TEXT PRIMARY KEY NOT NULL, received_ms INTEGER NOT NULL, confirmed INTEGER NOT NULL,
+                             document TEXT NOT NULL) STRICT;
+       CREATE INDEX commands_confirmed ON commands(received_ms, id) WHERE confirmed;
+       CREATE TABLE outbox(rev INTEGER PRIMARY KEY NOT NULL, at_ms INTEGER NOT NULL, document TEXT NOT NULL) STRICT;)",
 };
 
 }  // namespace

@@ -84,8 +84,31 @@ struct FactRow {
     std::string value;
 };
 
-using Change = std::variant<VmRow, UpdateVm, OperationRow, ImageRow, EraseVm, EraseImage, PruneOperations, EventRow,
-                            PruneEvents, ForgetSubject, KeyRow, PruneKeys, FactRow>;
+// A command of Ghost Core: what makes it known when it comes again.
+struct CommandRow {
+    std::string id;  // Core's
+    std::int64_t received_ms = 0;
+    bool confirmed = false;  // Core has its result
+    std::string document;    // JSON
+};
+// Of the confirmed ones: those received before, and of the others all but the `keep` youngest.
+struct PruneCommands {
+    std::int64_t received_before_ms = 0;
+    std::uint32_t keep = 0;
+};
+// What happened, for Ghost Core to be told once.
+struct OutboxRow {
+    std::uint64_t rev = 0;  // grows
+    std::int64_t at_ms = 0;
+    std::string document;  // JSON
+};
+struct PruneOutbox {
+    std::uint64_t up_to_rev = 0;  // and this one
+};
+
+using Change =
+    std::variant<VmRow, UpdateVm, OperationRow, ImageRow, EraseVm, EraseImage, PruneOperations, EventRow, PruneEvents,
+                 ForgetSubject, KeyRow, PruneKeys, FactRow, CommandRow, PruneCommands, OutboxRow, PruneOutbox>;
 using Changes = std::vector<Change>;  // one transaction
 
 struct StoredState {
@@ -96,6 +119,8 @@ struct StoredState {
     std::map<std::string, std::string> subjects = {};  // -> version
     std::vector<KeyRow> keys = {};                     // oldest first
     std::map<std::string, std::string> facts = {};
+    std::vector<CommandRow> commands = {};  // oldest first
+    std::vector<OutboxRow> outbox = {};     // by rev
 };
 
 // How the database fares, for conditions and metrics.

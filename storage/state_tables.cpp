@@ -26,6 +26,10 @@ enum class Write : std::uint8_t {
     put_key,
     prune_keys,
     put_fact,
+    put_command,
+    prune_commands,
+    put_outbox,
+    prune_outbox,
 };
 
 constexpr std::pair<Write, std::string_view> texts[] = {
@@ -61,6 +65,15 @@ constexpr std::pair<Write, std::string_view> texts[] = {
      "(SELECT key FROM keys ORDER BY created_ms DESC, key DESC LIMIT -1 OFFSET ?)"},
     {Write::put_fact,
      "INSERT INTO facts(name, value) VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value = excluded.value"},
+    {Write::put_command,
+     "INSERT INTO commands(id, received_ms, confirmed, document) VALUES(?, ?, ?, ?) "
+     "ON CONFLICT(id) DO UPDATE SET received_ms = excluded.received_ms, confirmed = excluded.confirmed, "
+     "document = excluded.document"},
+    {Write::prune_commands,
+     "DELETE FROM commands WHERE confirmed AND (received_ms < ? OR id IN "
+     "(SELECT id FROM commands WHERE confirmed ORDER BY received_ms DESC, id DESC LIMIT -1 OFFSET ?))"},
+    {Write::put_outbox, "INSERT OR REPLACE INTO outbox(rev, at_ms, document) VALUES(?, ?, ?)"},
+    {Write::prune_outbox, "DELETE FROM outbox WHERE rev <= ?"},
 };
 
 template <class F>
@@ -120,6 +133,18 @@ public:
         return run(Write::prune_keys, prune.created_before_ms, std::int64_t{prune.keep});
     }
     Result<void> apply(const FactRow& row) { return run(Write::put_fact, row.name, row.value); }
+    Result<void> apply(const CommandRow& row) {
+        return run(Write::put_command, row.id, row.received_ms, std::int64_t{row.confirmed}, row.document);
+    }
+    Result<void> apply(const PruneCommands& prune) {
+        return run(Write::prune_commands, prune.received_before_ms, std::int64_t{prune.keep});
+    }
+    Result<void> apply(const OutboxRow& row) {
+        return run(Write::put_outbox, static_cast<std::int64_t>(row.rev), row.at_ms, row.document);
+    }
+    Result<void> apply(const PruneOutbox& prune) {
+        return run(Write::prune_outbox, static_cast<std::int64_t>(prune.up_to_rev));
+    }
 
 private:
     // Binds `values` in their order and runs it.
@@ -164,7 +189,14 @@ Result<StoredState> read_state(sqlite::Database& database) {
                      });
     auto facts = read(2, "SELECT name, value FROM facts",
                       [&](const sqlite::Statement& row) { state.facts.insert_or_assign(row.text(0), row.text(1)); });
-    for (auto* done : {&vms, &operations, &images, &events, &subjects, &keys, &facts})
+    auto commands = read(3, "SELECT id, received_ms, confirmed, document FROM commands ORDER BY received_ms, id",
+                         [&](const sqlite::Statement& row) {
+                             state.commands.push_back({row.text(0), row.number(1), row.number(2) != 0, row.text(3)});
+                         });
+    auto outbox = read(3, "SELECT rev, at_ms, document FROM outbox ORDER BY rev", [&](const sqlite::Statement& row) {
+        state.outbox.push_back({static_cast<std::uint64_t>(row.number(0)), row.number(1), row.text(2)});
+    });
+    for (auto* done : {&vms, &operations, &images, &events, &subjects, &keys, &facts, &commands, &outbox})
         if (!*done) return base::fail(std::move(*done).error());
     return state;
 }

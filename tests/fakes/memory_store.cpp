@@ -101,6 +101,29 @@ base::Result<void> MemoryStore::apply(Rows& rows, const storage::Change& change)
             rows.facts[row.name] = row.value;
             return {};
         },
+        [&](const storage::CommandRow& row) -> Outcome {
+            rows.commands[row.id] = row;
+            return {};
+        },
+        [&](const storage::PruneCommands& prune) -> Outcome {
+            std::erase_if(rows.commands, [&](const auto& entry) {
+                return entry.second.confirmed && entry.second.received_ms < prune.received_before_ms;
+            });
+            std::vector<std::pair<std::int64_t, std::string>> confirmed;
+            for (const auto& [id, row] : rows.commands)
+                if (row.confirmed) confirmed.emplace_back(row.received_ms, id);
+            std::ranges::sort(confirmed, std::ranges::greater{});
+            for (std::size_t i = prune.keep; i < confirmed.size(); ++i) rows.commands.erase(confirmed[i].second);
+            return {};
+        },
+        [&](const storage::OutboxRow& row) -> Outcome {
+            rows.outbox[row.rev] = row;
+            return {};
+        },
+        [&](const storage::PruneOutbox& prune) -> Outcome {
+            rows.outbox.erase(rows.outbox.begin(), rows.outbox.upper_bound(prune.up_to_rev));
+            return {};
+        },
     };
     return std::visit(cases, change);
 }
@@ -119,6 +142,9 @@ boost::asio::awaitable<base::Result<storage::StoredState>> MemoryStore::load() {
     for (const auto& row : std::views::values(rows_.keys)) state.keys.push_back(row);
     std::ranges::sort(state.keys, {}, [](const auto& row) { return std::tie(row.created_ms, row.key); });
     state.facts = rows_.facts;
+    for (const auto& row : std::views::values(rows_.commands)) state.commands.push_back(row);
+    std::ranges::sort(state.commands, {}, [](const auto& row) { return std::tie(row.received_ms, row.id); });
+    for (const auto& row : std::views::values(rows_.outbox)) state.outbox.push_back(row);
     co_return state;
 }
 

@@ -46,6 +46,8 @@ public:
     [[nodiscard]] const std::map<std::uint64_t, storage::EventRow>& events() const noexcept { return rows_.events; }
     [[nodiscard]] const std::map<std::string, storage::KeyRow>& keys() const noexcept { return rows_.keys; }
     [[nodiscard]] const std::map<std::string, std::string>& facts() const noexcept { return rows_.facts; }
+    [[nodiscard]] const std::map<std::string, storage::CommandRow>& commands() const noexcept { return rows_.commands; }
+    [[nodiscard]] const std::map<std::uint64_t, storage::OutboxRow>& outbox() const noexcept { return rows_.outbox; }
     // What health() says.
     void set_health(storage::StoreHealth health) { health_ = std::move(health); }
 
@@ -58,6 +60,8 @@ private:
         std::map<std::string, std::string> subjects;
         std::map<std::string, storage::KeyRow> keys;
         std::map<std::string, std::string> facts;
+        std::map<std::string, storage::CommandRow> commands;
+        std::map<std::uint64_t, storage::OutboxRow> outbox;
     };
     static base::Result<void> apply(Rows& rows, const storage::Change& change);
 

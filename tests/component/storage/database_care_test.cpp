@@ -104,7 +104,8 @@ TEST_CASE_METHOD(DatabaseFixture, "a damaged database is moved aside, and what i
     const auto loss = store->health().loss;
     CHECK(has(loss, path + " was damaged ("));
     CHECK(has(loss, "is now " + folder.path(damaged_set)));
-    CHECK(has(loss, "1 images, 1 finished operations and 1 idempotency keys were taken from its copy of 20"));
+    CHECK(
+        has(loss, "1 images, 1 finished operations, 1 idempotency keys and 2 commands were taken from its copy of 20"));
     CHECK(exists(damaged_set));
     check_taken(*store);
     CHECK(commit(*store, {storage::VmRow{"vm-2", "web", "{}"}}));
@@ -165,7 +166,7 @@ TEST_CASE_METHOD(DatabaseFixture, "damage that shows only while loading is a los
     store = open();
     overwrite("state.db", 4096, std::filesystem::file_size(path) - 4096);
     // Another's write makes the store read the file again.
-    REQUIRE(storage::sqlite::Database::open(path)->execute("PRAGMA user_version = 2"));
+    REQUIRE(storage::sqlite::Database::open(path)->execute("PRAGMA user_version = 3"));
     check_taken(*store);
     CHECK(has(store->health().loss, "was damaged"));
     CHECK(commit(*store, {storage::VmRow{"vm-2", "web", "{}"}}));
@@ -234,7 +235,7 @@ TEST_CASE_METHOD(DatabaseFixture, "before a migration the old database is copied
     CHECK(load(*store).vms.size() == 1);
     REQUIRE(commit(*store, {storage::FactRow{"a", "b"}}));
     close(std::move(store));
-    CHECK(DatabaseFixture::first(path, "PRAGMA user_version") == "2");
+    CHECK(DatabaseFixture::first(path, "PRAGMA user_version") == "3");
     CHECK(load(*open()).vms.size() == 1);
 }
 
@@ -242,7 +243,7 @@ TEST_CASE_METHOD(DatabaseFixture, "a copy of an older version gives what it has"
     make_version_1(path + ".copy");
     folder.write("state.db", std::string(8192, 'x'));
     auto store = open();
-    CHECK(has(store->health().loss, "1 images, 1 finished operations and 0 idempotency keys"));
+    CHECK(has(store->health().loss, "1 images, 1 finished operations, 0 idempotency keys and 0 commands"));
     CHECK(load(*store).images.size() == 1);
 }
 

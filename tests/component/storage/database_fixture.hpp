@@ -45,13 +45,14 @@ struct DatabaseFixture {
     }
     // Some of everything; `more` VMs make the file large.
     void fill(storage::StateStore& store, int more = 0) {
-        REQUIRE(
-            commit(store, {storage::VmRow{"vm-1", "web", "{}"}, storage::ImageRow{"debian", "{\"a\":1}"},
-                           storage::OperationRow{"done", "succeeded", 10, 15, "{\"b\":2}"},
-                           storage::OperationRow{"running", "running", 20, std::nullopt, "{}"},
-                           storage::EventRow{7, "/v1/vms/vm-1", "v1", "{}"},
-                           storage::KeyRow{"alice/1", "f", "done", 10}, storage::KeyRow{"alice/2", "f", "running", 20},
-                           storage::FactRow{"boot_id", "b"}, storage::FactRow{"other", "x"}}));
+        REQUIRE(commit(store,
+                       {storage::VmRow{"vm-1", "web", "{}"}, storage::ImageRow{"debian", "{\"a\":1}"},
+                        storage::OperationRow{"done", "succeeded", 10, 15, "{\"b\":2}"},
+                        storage::OperationRow{"running", "running", 20, std::nullopt, "{}"},
+                        storage::EventRow{7, "/v1/vms/vm-1", "v1", "{}"}, storage::KeyRow{"alice/1", "f", "done", 10},
+                        storage::KeyRow{"alice/2", "f", "running", 20}, storage::FactRow{"boot_id", "b"},
+                        storage::FactRow{"other", "x"}, storage::CommandRow{"cmd-1", 10, true, "{}"},
+                        storage::CommandRow{"cmd-2", 20, false, "{\"c\":3}"}, storage::OutboxRow{4, 30, "{\"d\":4}"}}));
         for (int i = 0; i < more; ++i)
             REQUIRE(
                 commit(store, {storage::VmRow{"more-" + std::to_string(i), std::to_string(i), std::string(500, 'x')}}));
@@ -91,6 +92,11 @@ struct DatabaseFixture {
         CHECK(state.events.empty());
         CHECK(state.subjects.empty());
         CHECK(state.facts == std::map<std::string, std::string>{{"other", "x"}});
+        REQUIRE(state.commands.size() == 2);
+        CHECK(state.commands[0].confirmed);
+        CHECK(state.commands[1].document == "{\"c\":3}");
+        REQUIRE(state.outbox.size() == 1);
+        CHECK(state.outbox[0].document == "{\"d\":4}");
     }
 };
 

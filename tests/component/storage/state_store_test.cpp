@@ -90,6 +90,48 @@ void check_streams(fakes::TestLoop& loop, storage::StateStore& store) {
     CHECK(loop.await(store.load())->keys.empty());
 }
 
+// Ghost Core's commands and what it is told.
+void check_core(fakes::TestLoop& loop, storage::StateStore& store) {
+    const auto commit = [&](storage::Changes changes) { return loop.await(store.commit(std::move(changes))); };
+    const auto ids = [&] {
+        std::string out;
+        for (const auto& row : loop.await(store.load())->commands) out += row.id + (row.confirmed ? "+ " : " ");
+        return out;
+    };
+    REQUIRE(commit({storage::CommandRow{"b", 20, false, "{\"kind\":\"vm.start\"}"},
+                    storage::CommandRow{"a", 20, false, "{}"}, storage::CommandRow{"z", 10, true, "{}"},
+                    storage::CommandRow{"y", 10, false, "{}"}, storage::CommandRow{"c", 30, true, "{}"},
+                    storage::CommandRow{"d", 40, true, "{}"}}));
+    CHECK(ids() == "y z+ a b c+ d+ ");
+    CHECK(loop.await(store.load())->commands[3].document == "{\"kind\":\"vm.start\"}");
+
+    // A later word about a command replaces the first; those without a confirmed result always stay.
+    REQUIRE(commit({storage::CommandRow{"b", 20, true, "{\"state\":\"succeeded\"}"}, storage::PruneCommands{11, 100}}));
+    CHECK(ids() == "y a b+ c+ d+ ");
+    CHECK(loop.await(store.load())->commands[2].document == "{\"state\":\"succeeded\"}");
+    REQUIRE(commit({storage::PruneCommands{20, 2}}));
+    CHECK(ids() == "y a c+ d+ ");
+    REQUIRE(commit({storage::PruneCommands{0, 0}}));
+    CHECK(ids() == "y a ");
+
+    REQUIRE(commit({storage::OutboxRow{2, 200, "{\"n\":2}"}, storage::OutboxRow{1, 100, "{}"},
+                    storage::OutboxRow{10, 300, "{}"}}));
+    auto outbox = loop.await(store.load())->outbox;
+    REQUIRE(outbox.size() == 3);
+    CHECK(outbox[0].rev == 1);
+    CHECK(outbox[1].at_ms == 200);
+    CHECK(outbox[1].document == "{\"n\":2}");
+    CHECK(outbox[2].rev == 10);
+    REQUIRE(commit({storage::PruneOutbox{2}}));
+    outbox = loop.await(store.load())->outbox;
+    REQUIRE(outbox.size() == 1);
+    CHECK(outbox[0].rev == 10);
+    REQUIRE(commit({storage::PruneOutbox{9}}));
+    CHECK(loop.await(store.load())->outbox.size() == 1);
+    REQUIRE(commit({storage::PruneOutbox{10}}));
+    CHECK(loop.await(store.load())->outbox.empty());
+}
+
 // What every store does alike, the fake one too.
 void check_contract(fakes::TestLoop& loop, storage::StateStore& store) {
     const auto commit = [&](storage::Changes changes) { return loop.await(store.commit(std::move(changes))); };
@@ -143,6 +185,7 @@ void check_contract(fakes::TestLoop& loop, storage::StateStore& store) {
     CHECK(state->vms[0].document == "{\"b\":2}");
 
     check_streams(loop, store);
+    check_core(loop, store);
     loop.await(store.close());
     const auto late = commit({storage::EraseVm{"2"}});
     REQUIRE_FALSE(late);
@@ -189,7 +232,23 @@ TEST_CASE_METHOD(Fixture, "durability and safety are switched on") {
     auto database = storage::sqlite::Database::open(path);
     REQUIRE(database);
     CHECK(database->first_text("PRAGMA journal_mode") == "wal");
-    CHECK(database->first_text("PRAGMA user_version") == "2");
+    CHECK(database->first_text("PRAGMA user_version") == "3");
+}
+
+TEST_CASE_METHOD(Fixture, "what was deleted is not left in the file") {
+    const std::string secret = "the-password-of-a-guest";
+    auto store = open();
+    const auto commit = [&](storage::Changes changes) { return loop.await(store->commit(std::move(changes))); };
+    REQUIRE(commit({storage::CommandRow{"short", 1, true, secret},
+                    storage::CommandRow{"long", 1, true, secret + std::string(20000, '.') + secret},
+                    storage::CommandRow{"other", 2, true, "{}"}}));
+    loop.await(store->close());
+    REQUIRE(folder.read("state.db").find(secret) != std::string::npos);
+    store = open();
+    REQUIRE(commit({storage::PruneCommands{2, 1}}));
+    loop.await(store->close());
+    CHECK(folder.read("state.db").find(secret) == std::string::npos);
+    CHECK(folder.read("state.db").find("other") != std::string::npos);
 }
 
 TEST_CASE_METHOD(Fixture, "a database of a newer version is refused with a sentence and left alone") {
