@@ -19,6 +19,8 @@ public:
     virtual ~Clock() = default;
     [[nodiscard]] virtual Wall wall() const = 0;
     [[nodiscard]] virtual Instant now() const = 0;
+    // How long the machine has been suspended since its boot: now() stands still meanwhile, wall() doesn't.
+    [[nodiscard]] virtual Duration asleep() const { return Duration::zero(); }
 
     // True when `when` was reached, false when the coroutine was cancelled first. Never throws for a cancellation,
     // but the coroutine's next co_await will unless it called throw_if_cancelled(false).
@@ -31,6 +33,7 @@ class SystemClock final : public Clock {
 public:
     [[nodiscard]] Wall wall() const override { return std::chrono::system_clock::now(); }
     [[nodiscard]] Instant now() const override { return std::chrono::steady_clock::now(); }
+    [[nodiscard]] Duration asleep() const override;
     [[nodiscard]] boost::asio::awaitable<bool> sleep_until(Instant when) override;
 };
 

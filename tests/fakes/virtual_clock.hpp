@@ -22,6 +22,7 @@ public:
 
     [[nodiscard]] base::Wall wall() const override { return wall_; }
     [[nodiscard]] base::Instant now() const override { return now_; }
+    [[nodiscard]] base::Duration asleep() const override { return asleep_; }
     [[nodiscard]] boost::asio::awaitable<bool> sleep_until(base::Instant when) override;
 
     // Moves time on and wakes, in the order of their times, all whose time has come. They run when the loop next runs,
@@ -34,6 +35,12 @@ public:
 
     // Sets what a person's watch shows, as an administrator or NTP would; sleepers don't notice.
     void set_wall(base::Wall wall) { wall_ = wall; }
+
+    // The machine is suspended for `span`: a person's watch goes on, timers don't.
+    void sleep(base::Duration span) {
+        wall_ += std::chrono::duration_cast<base::Wall::duration>(span);
+        asleep_ += span;
+    }
 
     [[nodiscard]] std::size_t sleepers() const noexcept { return waiting_.size(); }
     // When the next sleeper wakes.
@@ -50,6 +57,7 @@ private:
 
     base::Wall wall_;
     base::Instant now_{std::chrono::hours{1}};
+    base::Duration asleep_{};
     std::uint64_t asked_ = 0;
     std::map<Key, Sleeper> waiting_;
 };

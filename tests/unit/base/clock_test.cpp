@@ -48,6 +48,13 @@ TEST_CASE("the machine's clock says whether the time came or the sleeper was can
     CHECK(seen == std::vector<std::string>{"reached", "cancelled"});
 }
 
+TEST_CASE("a machine that isn't suspended isn't asleep any longer") {
+    base::SystemClock clock;
+    const auto asleep = clock.asleep();
+    CHECK(asleep >= 0s);
+    for (int n = 0; n < 1000; ++n) CHECK(std::chrono::abs(clock.asleep() - asleep) < 1s);
+}
+
 namespace {
 
 struct VirtualTime {
@@ -109,6 +116,25 @@ TEST_CASE_METHOD(VirtualTime, "both virtual clocks move together, and only the w
     clock.set_wall(wall);
     CHECK(clock.wall() == wall);
     CHECK(clock.now() - now == 90s);
+}
+
+TEST_CASE_METHOD(VirtualTime, "while the machine is suspended only the wall's clock moves, and how long shows") {
+    const auto wall = clock.wall();
+    const auto now = clock.now();
+    start("a", 1s);
+    settle();
+    CHECK(clock.asleep() == 0s);
+    clock.sleep(8h);
+    settle();
+    CHECK(seen.empty());
+    CHECK(clock.wall() - wall == 8h);
+    CHECK(clock.now() == now);
+    CHECK(clock.asleep() == 8h);
+    clock.sleep(1min);
+    clock.advance(1s);
+    settle();
+    CHECK(seen == std::vector<std::string>{"a"});
+    CHECK(clock.asleep() == 8h + 1min);
 }
 
 TEST_CASE_METHOD(VirtualTime, "a sleeper on virtual time can be cancelled and leaves nothing behind") {
