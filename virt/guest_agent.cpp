@@ -61,6 +61,13 @@ std::string from_base64(std::string_view text) {
     return out;
 }
 
+// Whether none is there, or none that answers.
+bool is_no_agent(int code) {
+    return code == VIR_ERR_AGENT_UNRESPONSIVE || code == VIR_ERR_AGENT_UNSYNCED ||
+           code == VIR_ERR_ARGUMENT_UNSUPPORTED ||  // the domain has no channel for one
+           code == VIR_ERR_NO_SUPPORT;
+}
+
 struct Answer {
     std::optional<std::string> text = {};
     bool no_agent = false;  // none is there, or none that answers
@@ -72,14 +79,9 @@ Result<Answer> ask(virDomainPtr domain, const std::string& command, int agent_se
         const CharPtr text{virDomainQemuAgentCommand(domain, command.c_str(), agent_seconds, 0)};
         if (text) return Answer{.text = text.get()};
     }
-    switch (virGetLastErrorCode()) {
-        case VIR_ERR_AGENT_UNRESPONSIVE:
-        case VIR_ERR_AGENT_UNSYNCED:
-        case VIR_ERR_ARGUMENT_UNSUPPORTED:  // the domain has no channel for one
-        case VIR_ERR_NO_SUPPORT: return Answer{.no_agent = true};
-        case VIR_ERR_INTERNAL_ERROR: break;
-        default: return base::fail(last_error("cannot ask the guest agent"));
-    }
+    const auto code = virGetLastErrorCode();
+    if (is_no_agent(code)) return Answer{.no_agent = true};
+    if (code != VIR_ERR_INTERNAL_ERROR) return base::fail(last_error("cannot ask the guest agent"));
     auto error = last_error();
     if (error.code == base::Errc::hypervisor_unavailable) return base::fail(std::move(error));
     return Answer{.why = std::move(error.detail)};
@@ -159,6 +161,23 @@ Result<std::optional<GuestRun>> look_at_guest_run(virConnectPtr connection, cons
     if (!seen) return std::unexpected{seen.error()};
     if (seen->text) return read_guest_exec_status(*seen->text);
     return seen->no_agent ? GuestRun{} : failed(seen->why);
+}
+
+Result<void> set_guest_clock(virConnectPtr connection, const std::string& uuid, base::Wall time, int agent_seconds) {
+    const auto domain = find_domain(connection, uuid);
+    if (!domain) return std::unexpected{domain.error()};
+    // Drivers without agents know no timeouts either.
+    if (virDomainAgentSetResponseTimeout(domain->get(), agent_seconds, 0) < 0 &&
+        virGetLastErrorCode() != VIR_ERR_NO_SUPPORT)
+        return base::fail(last_error("cannot ask the guest agent"));
+    const auto since_epoch = time.time_since_epoch();
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(since_epoch);
+    const auto rest = std::chrono::duration_cast<std::chrono::nanoseconds>(since_epoch - seconds);
+    if (virDomainSetTime(domain->get(), seconds.count(), static_cast<unsigned>(rest.count()), 0) == 0) return {};
+    const auto code = virGetLastErrorCode();
+    auto error = last_error("cannot set the guest's clock");
+    if (is_no_agent(code)) error.code = base::Errc::state_conflict;
+    return base::fail(std::move(error));
 }
 
 }  // namespace ghost::virt

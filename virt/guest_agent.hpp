@@ -1,8 +1,9 @@
-// Programs run by a domain's guest agent, for lane jobs: each call runs on the
-// thread that owns `connection` and takes the agent no longer than twice
+// What a domain's guest agent is asked to do, for lane jobs: each call runs on
+// the thread that owns `connection` and takes the agent no longer than twice
 // `agent_seconds`. Errors are those of errc_of().
 #pragma once
 
+#include "base/clock.hpp"
 #include "base/error.hpp"
 #include "virt/connection.hpp"
 #include "virt/hypervisor.hpp"
@@ -25,6 +26,10 @@ struct GuestStart {
 // Nothing while it runs. The agent forgets a program when it has told of its end.
 [[nodiscard]] base::Result<std::optional<GuestRun>> look_at_guest_run(virConnectPtr connection, const std::string& uuid,
                                                                       std::int64_t pid, int agent_seconds);
+
+// state_conflict: the guest doesn't run, or no agent answers.
+[[nodiscard]] base::Result<void> set_guest_clock(virConnectPtr connection, const std::string& uuid, base::Wall time,
+                                                 int agent_seconds);
 
 // ---- What the agent says and hears, as JSON. A guest's answers may be anything at all.
 

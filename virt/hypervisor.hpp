@@ -129,6 +129,10 @@ public:
     // silent, or the program didn't end within two minutes and may go on; overloaded: it was never begun, for others'
     // calls are waited for.
     [[nodiscard]] virtual Task<GuestRun> run_in_guest(std::string uuid, std::vector<std::string> command) = 0;
+    // Has the guest agent set the clock of a guest that runs: `now` is the time, and what passes until the agent is
+    // asked is added. state_conflict: it doesn't run, or no agent answers in it; deadline_exceeded: the agent fell
+    // silent and may do it yet; overloaded: it was never asked, for others' calls are waited for.
+    [[nodiscard]] virtual Task<void> set_guest_time(std::string uuid, base::Wall now) = 0;
 
     // Changes of one domain.
     [[nodiscard]] virtual Task<void> define(DomainSpec spec,

@@ -223,6 +223,20 @@ Hypervisor::Task<GuestRun> LibvirtHypervisor::run_in_guest(std::string uuid, std
     co_return base::fail(Errc::cancelled, "nobody waits for the program in the guest any more");
 }
 
+Hypervisor::Task<void> LibvirtHypervisor::set_guest_time(std::string uuid, base::Wall now) {
+    const auto asked = std::make_shared<std::atomic<bool>>(false);
+    // A lane may outlive the clock that we were given.
+    LanePool::Work<void> work = [uuid, asked, now, since = std::chrono::steady_clock::now()](virConnectPtr c) {
+        *asked = true;
+        const auto waited = std::chrono::steady_clock::now() - since;
+        return set_guest_clock(c, uuid, now + std::chrono::duration_cast<base::Wall::duration>(waited), agent_seconds);
+    };
+    auto done = co_await lanes_.read<void>(LaneClass::guest, uuid, agent_limit, std::move(work));
+    if (!done && done.error().code == Errc::deadline_exceeded && !*asked)
+        co_return base::fail(Errc::overloaded, "other guests' calls are waited for");
+    co_return done;
+}
+
 // ---- Changes
 
 Hypervisor::Task<void> LibvirtHypervisor::change(std::string uuid, base::Duration limit, DomainWork work,

@@ -53,6 +53,7 @@ public:
     [[nodiscard]] Task<DomainUsage> usage(std::string uuid) override;
     [[nodiscard]] Task<Addresses> addresses(std::string uuid, bool ask_guest) override;
     [[nodiscard]] Task<GuestRun> run_in_guest(std::string uuid, std::vector<std::string> command) override;
+    [[nodiscard]] Task<void> set_guest_time(std::string uuid, base::Wall now) override;
 
     [[nodiscard]] Task<void> define(DomainSpec spec, Stalled stalled) override;
     [[nodiscard]] Task<void> undefine(std::string uuid, Stalled stalled) override;

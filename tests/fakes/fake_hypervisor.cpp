@@ -201,6 +201,11 @@ const virt::DomainSpec* FakeHypervisor::spec_of(const std::string& uuid) const {
     return it == specs_.end() ? nullptr : &it->second;
 }
 
+std::vector<base::Wall> FakeHypervisor::guest_times(const std::string& uuid) const {
+    const auto it = guest_times_.find(uuid);
+    return it == guest_times_.end() ? std::vector<base::Wall>{} : it->second;
+}
+
 std::size_t FakeHypervisor::count(std::string_view call) const {
     const auto it = counts_.find(call);
     return it == counts_.end() ? 0 : it->second;

@@ -51,8 +51,8 @@ public:
     // Calls of `call` fail no more, whatever fail() said.
     void heal(std::string_view call);
     // Calls of `call` hang from now on, until release(call). A change whose waiter is cancelled meanwhile still takes
-    // effect at its release, as a real one would. "usage UUID", "addresses UUID" and "run_in_guest UUID" are those of
-    // one domain.
+    // effect at its release, as a real one would. "usage UUID", "addresses UUID", "run_in_guest UUID" and
+    // "set_guest_time UUID" are those of one domain.
     void hang(std::string call);
     void release(std::string_view call);
     // What the reading `call` finds from now on reaches its caller only after `delay`, when it may be old; zero ends
@@ -93,7 +93,7 @@ public:
     void set_power(const std::string& uuid, virt::Power power, std::string reason);
     void set_addresses(std::string uuid, std::vector<std::string> leases, std::vector<std::string> from_guest = {});
     void set_usage(std::string uuid, virt::DomainUsage usage);
-    // What each program run in that guest comes to, once it runs; as without an agent until then.
+    // What each program run in that guest comes to, once it runs; without it the guest has no agent.
     void set_guest_run(std::string uuid, virt::GuestRun run);
     // A domain somebody else defined, or one of ours from an earlier life.
     void put(virt::DomainInfo domain);
@@ -113,6 +113,8 @@ public:
     [[nodiscard]] const virt::DomainInfo* find(const std::string& uuid) const;
     // The spec `uuid` was last defined with; null when put() made it.
     [[nodiscard]] const virt::DomainSpec* spec_of(const std::string& uuid) const;
+    // What the guest's clock was set to, each time.
+    [[nodiscard]] std::vector<base::Wall> guest_times(const std::string& uuid) const;
     // How often `call` was made, failed ones and hung ones too.
     [[nodiscard]] std::size_t count(std::string_view call) const;
 
@@ -131,6 +133,7 @@ public:
     [[nodiscard]] Task<virt::DomainUsage> usage(std::string uuid) override;
     [[nodiscard]] Task<virt::Addresses> addresses(std::string uuid, bool ask_guest) override;
     [[nodiscard]] Task<virt::GuestRun> run_in_guest(std::string uuid, std::vector<std::string> command) override;
+    [[nodiscard]] Task<void> set_guest_time(std::string uuid, base::Wall now) override;
 
     [[nodiscard]] Task<void> define(virt::DomainSpec spec, Stalled stalled) override;
     [[nodiscard]] Task<void> undefine(std::string uuid, Stalled stalled) override;
@@ -205,6 +208,7 @@ private:
     std::map<std::string, std::pair<std::vector<std::string>, std::vector<std::string>>> addresses_;
     std::map<std::string, virt::DomainUsage> usage_;
     std::map<std::string, virt::GuestRun> guest_runs_;
+    std::map<std::string, std::vector<base::Wall>> guest_times_;
     std::vector<virt::DiskFile> live_disks_;
     std::map<std::string, std::size_t> aborts_;  // of a domain's jobs
     std::map<std::string, virt::NetworkInfo> networks_;

@@ -177,6 +177,21 @@ TEST_CASE("a mock guest without an agent is shut down by its power button") {
     REQUIRE(harness.call(harness->undefine(spec.uuid, {})).has_value());
 }
 
+TEST_CASE("a mock guest's clock is set, in one that runs") {
+    HypervisorHarness harness{mock};
+    REQUIRE(harness.connected());
+    const auto spec = diskless(harness);
+    REQUIRE(harness.call(harness->define(spec, {})).has_value());
+    CHECK(harness.call(harness->set_guest_time(spec.uuid, std::chrono::system_clock::now())).error().code ==
+          Errc::state_conflict);
+    REQUIRE(harness.call(harness->start(spec.uuid, {})).has_value());
+    const auto set = harness.call(harness->set_guest_time(spec.uuid, std::chrono::system_clock::now()));
+    INFO((set ? "" : set.error().detail));
+    CHECK(set.has_value());
+    CHECK(harness.call(harness->set_guest_time(harness.new_uuid(), {})).error().code == Errc::not_found);
+    REQUIRE(harness.call(harness->undefine(spec.uuid, {})).has_value());
+}
+
 TEST_CASE("the mock host's network and pools are found, made and started") {
     HypervisorHarness harness{mock};
     REQUIRE(harness.connected());

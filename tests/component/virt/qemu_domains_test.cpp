@@ -136,6 +136,10 @@ TEST_CASE("a real guest lives through its life") {
         CHECK(usage->memory_mib > 0);
         CHECK(harness.call(harness->addresses(spec.uuid, true))->leases.empty());
 
+        // Nothing runs in it that could set its clock.
+        CHECK(harness.call(harness->set_guest_time(spec.uuid, std::chrono::system_clock::now())).error().code ==
+              Errc::state_conflict);
+
         require(harness.call(harness->save(spec.uuid, {})));
         info = guest.read();
         CHECK(info->power == Power::suspended);

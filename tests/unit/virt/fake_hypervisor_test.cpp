@@ -225,3 +225,19 @@ TEST_CASE("an event queue that is full keeps the link's last word and says what 
     CHECK(std::ranges::count(kinds, Event::Kind::link_up) == 0);
     CHECK(link_word == "second");
 }
+
+TEST_CASE("a fake guest's clock is set by its agent, once it runs and has one") {
+    World world;
+    REQUIRE(world.call(world.hypervisor.define(world.spec(), {})));
+    const auto now = base::from_unix_ms(1'767'323'045'000);
+    const auto set = [&] { return world.call(world.hypervisor.set_guest_time(uuid, now)).value(); };
+    CHECK(set().error().code == Errc::state_conflict);
+    REQUIRE(world.call(world.hypervisor.start(uuid, {})));
+    CHECK(set().error().code == Errc::state_conflict);
+    world.hypervisor.set_guest_run(uuid, {.how = virt::GuestRun::How::exited});
+    world.hypervisor.fail("set_guest_time", {Errc::hypervisor_error, "no"});
+    CHECK(set().error().code == Errc::hypervisor_error);
+    CHECK(world.hypervisor.guest_times(uuid).empty());
+    CHECK(set());
+    CHECK(world.hypervisor.guest_times(uuid) == std::vector{now});
+}
