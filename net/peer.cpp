@@ -38,18 +38,6 @@ bool presentable(std::string_view text) {
     return !text.empty() && std::ranges::none_of(text, control) && is_utf8(text);
 }
 
-std::optional<std::string> common_name(const X509_NAME* subject) {
-    const int index = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-    if (index < 0) return std::nullopt;
-    unsigned char* text = nullptr;
-    const int length = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, index)));
-    if (length < 0) return std::nullopt;
-    std::string name(text, text + length);
-    OPENSSL_free(text);
-    if (!presentable(name)) return std::nullopt;
-    return name;
-}
-
 }  // namespace
 
 base::Principal socket_principal(int fd, std::optional<gid_t> admins) {
@@ -64,9 +52,22 @@ base::Principal socket_principal(int fd, std::optional<gid_t> admins) {
     return {base::Principal::Kind::socket, "uid:" + std::to_string(peer.uid), admin};
 }
 
-std::string subject_name(const X509& certificate) {
+std::optional<std::string> common_name(const X509& certificate) {
     const X509_NAME* subject = X509_get_subject_name(&certificate);
-    if (auto name = common_name(subject)) return *std::move(name);
+    const int index = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+    if (index < 0) return std::nullopt;
+    unsigned char* text = nullptr;
+    const int length = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, index)));
+    if (length < 0) return std::nullopt;
+    std::string name(text, text + length);
+    OPENSSL_free(text);
+    if (!presentable(name)) return std::nullopt;
+    return name;
+}
+
+std::string subject_name(const X509& certificate) {
+    if (auto name = common_name(certificate)) return *std::move(name);
+    const X509_NAME* subject = X509_get_subject_name(&certificate);
     const std::unique_ptr<BIO, decltype(&BIO_free)> out{BIO_new(BIO_s_mem()), &BIO_free};
     if (!out || X509_NAME_print_ex(out.get(), subject, 0, XN_FLAG_RFC2253) < 0) return {};
     char* text = nullptr;

@@ -16,7 +16,9 @@ namespace ghost::net {
 // groups. Root, the user the daemon runs as, and members of `admins` are admin.
 [[nodiscard]] base::Principal socket_principal(int fd, std::optional<gid_t> admins);
 
-// The subject's common name; the whole subject (RFC 2253) when there is none, or one with control characters.
+// The subject's common name; nothing when there is none, or one with control characters.
+[[nodiscard]] std::optional<std::string> common_name(const X509& certificate);
+// The common name; the whole subject (RFC 2253) when there is none.
 [[nodiscard]] std::string subject_name(const X509& certificate);
 
 }  // namespace ghost::net
