@@ -195,10 +195,15 @@ private:
         if (io.error == asio::error::operation_aborted) return {{base::Errc::cancelled, {}}};
         const bool ended = io.error == asio::error::eof || io.error == asio::ssl::error::stream_truncated;
         auto why = ended ? "the connection was closed before the response was complete" : io.error.message();
-        return {{base::Errc::source_unavailable, std::string{doing} + " " + describe(peer_) + ": " + why}, unanswered};
+        base::Error error{base::Errc::source_unavailable, std::string{doing} + " " + describe(peer_) + ": " + why};
+        if (const auto alert = certificate_refused(io.error); !alert.empty())
+            error.facts["certificate_refused"] = alert;
+        return {std::move(error), unanswered};
     }
 
-    asio::awaitable<base::Result<void>> open(base::Instant deadline) {
+    asio::awaitable<base::Result<void>> open(const ClientRequest& request, base::Instant end) {
+        const auto deadline =
+            request.connect_timeout ? std::min(end, std::chrono::steady_clock::now() + *request.connect_timeout) : end;
         auto socket = co_await connect_to(peer_, deadline);
         if (!socket) co_return base::fail(socket.error());
         const auto* https = std::get_if<HttpsPeer>(&peer_);
@@ -220,11 +225,11 @@ private:
         if (transport_ && transport_->stale()) transport_.reset();
         const bool reused = transport_ != nullptr;
         if (!reused) {
-            if (auto opened = co_await open(deadline); !opened) co_return base::fail(opened.error());
+            if (auto opened = co_await open(request, deadline); !opened) co_return base::fail(opened.error());
         }
         auto result = co_await attempt(*text, request, deadline);
         if (!result && reused && result.error().unanswered) {
-            if (auto opened = co_await open(deadline); !opened) co_return base::fail(opened.error());
+            if (auto opened = co_await open(request, deadline); !opened) co_return base::fail(opened.error());
             result = co_await attempt(*text, request, deadline);
         }
         if (!result) co_return base::fail(std::move(result.error().error));

@@ -53,6 +53,8 @@ struct ClientRequest {
     Headers headers;
     std::string body;                           // sent as application/json unless headers say otherwise
     std::chrono::milliseconds timeout{30'000};  // for the whole exchange, connecting included
+    // For connecting and the handshake, within `timeout`.
+    std::optional<std::chrono::milliseconds> connect_timeout = {};
     std::size_t max_body = 16 * 1024 * 1024;
     // Is handed the body of a 2xx answer piece by piece as it comes, whatever its size; the response's `body` stays
     // empty. False ends the exchange, without a fault, and the connection. Must not throw. `timeout` is then for all
@@ -69,10 +71,13 @@ struct ClientRequest {
     bool hand_on_every_status = false;  // not only 2xx
 };
 
-// Connects on first use, keeps the connection while the server does, and opens it again (once, for requests that
-// never reached the server) when it was closed meanwhile. Errors: source_unavailable (can't resolve, connect, verify,
-// or the answer broke off; the sentence says which and to whom, and the fact `certificate` what was wrong with the
-// peer's), address_not_allowed, deadline_exceeded, cancelled, body_too_large.
+// Facts of its errors: `certificate` says in OpenSSL's words what was wrong with the server's ("certificate has
+// expired", "certificate is not yet valid", "IP address mismatch"), as this machine's clock sees it;
+// `certificate_refused` is the alert with which the server refused ours ("certificate_expired", "unknown_ca": see
+// certificate_refused() in tls.hpp). Connects on first use, keeps the connection while the server does, and opens it
+// again (once, for requests that never reached the server) when it was closed meanwhile. Errors: source_unavailable
+// (can't resolve, connect, verify, or the answer broke off; the sentence says which and to whom), address_not_allowed,
+// deadline_exceeded, cancelled, body_too_large.
 class Client {
 public:
     virtual ~Client() = default;

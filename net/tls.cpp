@@ -65,27 +65,36 @@ std::unexpected<base::Error> broken(std::string_view what, const std::string& pa
     return base::fail(base::Errc::io_error, fmt::format("{} holds no usable {}: {}", path, what, error.message()));
 }
 
+// Certificate and key of `texts`.
+base::Result<void> use_identity(ssl::context& context, const TlsTexts& texts) {
+    error_code error;
+    context.use_certificate_chain(boost::asio::buffer(texts.certificate), error);
+    if (error) return broken("PEM certificate", texts.from.certificate, error);
+    context.use_private_key(boost::asio::buffer(texts.key), ssl::context::pem, error);
+    const auto strange_key = [&] {
+        return base::fail(base::Errc::io_error,
+                          texts.from.key + " is not the key of the certificate in " + texts.from.certificate);
+    };
+    if (error && SSL_CTX_get0_privatekey(context.native_handle()) == nullptr &&
+        ERR_GET_LIB(static_cast<unsigned long>(error.value())) == ERR_LIB_X509)
+        return strange_key();
+    if (error) return broken("unencrypted PEM key", texts.from.key, error);
+    if (SSL_CTX_check_private_key(context.native_handle()) != 1) {
+        ERR_clear_error();
+        return strange_key();
+    }
+    return {};
+}
+
 base::Result<void> use_identity(ssl::context& context, const TlsFiles& files) {
-    const auto chain = read_pem(files.certificate, Secrecy::open);
+    auto chain = read_pem(files.certificate, Secrecy::open);
     if (!chain) return base::fail(chain.error());
     auto key = read_pem(files.key, Secrecy::secret);
     if (!key) return base::fail(key.error());
-    error_code error;
-    context.use_certificate_chain(boost::asio::buffer(*chain), error);
-    if (error) return broken("PEM certificate", files.certificate, error);
-    context.use_private_key(boost::asio::buffer(*key), ssl::context::pem, error);
-    OPENSSL_cleanse(key->data(), key->size());
-    if (error && SSL_CTX_get0_privatekey(context.native_handle()) == nullptr &&
-        ERR_GET_LIB(static_cast<unsigned long>(error.value())) == ERR_LIB_X509)
-        return base::fail(base::Errc::io_error,
-                          files.key + " is not the key of the certificate in " + files.certificate);
-    if (error) return broken("unencrypted PEM key", files.key, error);
-    if (SSL_CTX_check_private_key(context.native_handle()) != 1) {
-        ERR_clear_error();
-        return base::fail(base::Errc::io_error,
-                          files.key + " is not the key of the certificate in " + files.certificate);
-    }
-    return {};
+    TlsTexts texts{*std::move(chain), *std::move(key), {}, files};
+    auto used = use_identity(context, texts);
+    OPENSSL_cleanse(texts.key.data(), texts.key.size());
+    return used;
 }
 
 // Trusts the certificates of `pem`, which is what `path` holds.
@@ -194,11 +203,39 @@ base::Result<TlsContext> make_client_tls(const TlsFiles& files) {
     return context;
 }
 
+base::Result<TlsContext> make_client_tls(const TlsTexts& texts) {
+    auto context = make_context(ssl::context::tls_client);
+    if (!texts.certificate.empty() || !texts.key.empty()) {
+        if (auto used = use_identity(*context, texts); !used) return base::fail(used.error());
+    }
+    const auto trusted = texts.ca.empty() ? trust_system(*context) : trust(*context, texts.ca, texts.from.ca);
+    if (!trusted) return base::fail(trusted.error());
+    SSL_CTX_set_verify(context->native_handle(), SSL_VERIFY_PEER, nullptr);
+    return context;
+}
+
 base::Result<TlsContext> make_web_tls(const std::string& extra_ca) {
-    auto context = make_client_tls({});
+    auto context = make_client_tls(TlsFiles{});
     if (!context || extra_ca.empty()) return context;
     if (auto trusted = trust_file(**context, extra_ca); !trusted) return base::fail(trusted.error());
     return context;
+}
+
+std::string_view certificate_refused(const error_code& error) noexcept {
+    if (error.category() != boost::asio::error::get_ssl_category()) return {};
+    const auto code = static_cast<unsigned long>(error.value());
+    if (ERR_GET_LIB(code) != ERR_LIB_SSL) return {};
+    switch (ERR_GET_REASON(code) - SSL_AD_REASON_OFFSET) {
+        case SSL_AD_BAD_CERTIFICATE: return "bad_certificate";
+        case SSL_AD_UNSUPPORTED_CERTIFICATE: return "unsupported_certificate";
+        case SSL_AD_CERTIFICATE_REVOKED: return "certificate_revoked";
+        case SSL_AD_CERTIFICATE_EXPIRED: return "certificate_expired";
+        case SSL_AD_CERTIFICATE_UNKNOWN: return "certificate_unknown";
+        case SSL_AD_UNKNOWN_CA: return "unknown_ca";
+        case SSL_AD_ACCESS_DENIED: return "access_denied";
+        case SSL_AD_CERTIFICATE_REQUIRED: return "certificate_required";
+        default: return {};
+    }
 }
 
 }  // namespace ghost::net

@@ -102,6 +102,7 @@ public:
         if (tls_) {
             const auto [error, count] = co_await asio::async_write(*tls_, pieces, quiet);
             io = {error, count, false};
+            if (error && error != asio::error::operation_aborted) io.error = said_before_closing(error);
         } else {
             const auto [error, count] = co_await asio::async_write(socket_, pieces, quiet);
             io = {error, count, false};
@@ -152,6 +153,15 @@ public:
     }
 
 private:
+    // A peer that refused our certificate and closed has said so before: its alert is here to be read.
+    error_code said_before_closing(error_code otherwise) {
+        error_code error;
+        socket_.non_blocking(true, error);
+        std::array<char, 1024> dropped;
+        if (!error) tls_->read_some(asio::buffer(dropped), error);
+        return certificate_refused(error).empty() ? otherwise : error;
+    }
+
     static constexpr short gone_events = POLLRDHUP | POLLHUP | POLLERR;
     [[nodiscard]] short pending_events() const noexcept {
         // asio gives the handle only to those who could change it.
@@ -169,6 +179,8 @@ private:
             error.facts["certificate"] = reason;
         } else if (cause == asio::error::eof || cause == asio::ssl::error::stream_truncated) {
             error.detail = "the connection ended during the TLS handshake";
+        } else if (const auto alert = certificate_refused(cause); !alert.empty()) {
+            error.facts["certificate_refused"] = alert;
         }
         return error;
     }

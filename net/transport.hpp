@@ -36,7 +36,8 @@ public:
     virtual ~Transport() = default;
 
     // TLS's, or nothing on a plain connection; the fault is a sentence: "certificate has expired". When it is the
-    // peer's certificate that is wrong, the fact `certificate` says in what way.
+    // peer's certificate that is wrong, the fact `certificate` says in what way; when it refused ours,
+    // `certificate_refused` has the alert's name.
     [[nodiscard]] virtual boost::asio::awaitable<base::Result<void>> handshake(base::Instant deadline) = 0;
     [[nodiscard]] virtual boost::asio::awaitable<Io> read_some(boost::asio::mutable_buffer room,
                                                                base::Instant deadline) = 0;

@@ -5,9 +5,12 @@
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/ip/tcp.hpp>
 #include <catch2/catch.hpp>
+#include <openssl/ssl.h>
 
 #include <future>
+#include <string_view>
 
 using namespace ghost;
 using namespace ghost::test;
@@ -94,7 +97,7 @@ TEST_CASE("a server that can't prove who it is isn't spoken to") {
     const auto port = server.listen_tcp(certificates().server());
     auto& all = certificates();
     const auto distrusting =
-        net::make_client_tls({{}, {}, all.folder.write("other-ca.pem", all.other_ca.certificate())});
+        net::make_client_tls(net::TlsFiles{{}, {}, all.folder.write("other-ca.pem", all.other_ca.certificate())});
     REQUIRE(distrusting);
     const auto unknown = error_of(server, net::HttpsPeer{"127.0.0.1", std::to_string(port), *distrusting}, to("/"));
     CHECK(unknown.code == base::Errc::source_unavailable);
@@ -120,7 +123,67 @@ TEST_CASE("a server that refuses our certificate says so") {
         CHECK(error.code == base::Errc::source_unavailable);
         CHECK(error.detail.find("https://127.0.0.1:") != std::string::npos);
         CHECK(error.detail.find("alert") != std::string::npos);
+        CHECK(error.facts.at("certificate_refused") ==
+              (name == std::string_view{"expired"} ? "certificate_expired" : "unknown_ca"));
+        CHECK_FALSE(error.facts.contains("certificate"));
     }
+}
+
+TEST_CASE("a refusal of our certificate is told also in the handshake of TLS 1.2, and when much was to be sent") {
+    ServerFixture server;
+    const auto port = server.listen_tcp(certificates().server());
+    const auto tls12 = certificates().client("expired");
+    SSL_CTX_set_max_proto_version(tls12->native_handle(), TLS1_2_VERSION);
+    const auto in_handshake = error_of(server, net::HttpsPeer{"127.0.0.1", std::to_string(port), tls12}, to("/"));
+    CHECK(in_handshake.facts.at("certificate_refused") == "certificate_expired");
+    // The server has closed before it has read all.
+    const auto large =
+        error_of(server, https(port, "stranger"), to("/echo", net::Method::post, std::string(8U << 20U, 'x')));
+    CHECK(large.code == base::Errc::source_unavailable);
+    CHECK(large.facts.at("certificate_refused") == "unknown_ca");
+}
+
+TEST_CASE("what is wrong with the server's certificate is a fact") {
+    ServerFixture server;
+    auto& all = certificates();
+    const auto problem = [&](const std::string& name, long from, long until) {
+        const auto identity = all.ca.issue(
+            {.common_name = name, .alternative_names = "IP:127.0.0.1", .valid_from_s = from, .valid_until_s = until});
+        const auto port = server.listen_tcp(net::make_server_tls(all.files(name, identity)).value());
+        const auto error = error_of(server, https(port, ""), to("/"));
+        CHECK(error.code == base::Errc::source_unavailable);
+        CHECK_FALSE(error.facts.contains("certificate_refused"));
+        return error.facts.at("certificate");
+    };
+    CHECK(problem("over", -7200, -3600) == "certificate has expired");
+    CHECK(problem("early", 3600, 7200) == "certificate is not yet valid");
+}
+
+TEST_CASE("connecting has a limit of its own, the answer another") {
+    ServerFixture server;
+    // The kernel takes the connection; nobody ever answers the handshake.
+    boost::asio::io_context apart;
+    boost::asio::ip::tcp::acceptor silent{apart, {boost::asio::ip::address_v4::loopback(), 0}};
+    auto request = to("/x");
+    request.timeout = 10min;
+    request.connect_timeout = 100ms;
+    const auto late = error_of(server, https(silent.local_endpoint().port(), ""), request);
+    CHECK(late.code == base::Errc::deadline_exceeded);
+    CHECK(late.detail.find("https://127.0.0.1:") != std::string::npos);
+
+    // An answer may take longer than the connection might have.
+    const auto client = net::make_client(https(server.listen_tcp(certificates().server()), "alice"));
+    request.target = "/slow";
+    request.connect_timeout = 5s;
+    boost::asio::cancellation_signal unused;
+    auto answer = server.start(client->send(request), unused.slot());
+    REQUIRE(eventually([&] { return server.slow_waiting == 1; }));
+    server.release = true;
+    CHECK(answer.get()->status == 200);
+    // The whole limit holds, however much there is for connecting.
+    request.timeout = 100ms;
+    request.connect_timeout = 10min;
+    CHECK(error_of(server, https(silent.local_endpoint().port(), ""), request).code == base::Errc::deadline_exceeded);
 }
 
 TEST_CASE("TLS to a plain port and a silent server are errors in time") {

@@ -57,8 +57,8 @@ net::TlsContext Certificates::server() const {
 
 net::TlsContext Certificates::client(const std::string& name) const {
     const bool none = name.empty();
-    return net::make_client_tls(
-               {none ? "" : folder.path(name + ".pem"), none ? "" : folder.path(name + ".key"), folder.path("ca.pem")})
+    return net::make_client_tls(net::TlsFiles{none ? "" : folder.path(name + ".pem"),
+                                              none ? "" : folder.path(name + ".key"), folder.path("ca.pem")})
         .value();
 }
 

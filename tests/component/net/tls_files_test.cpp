@@ -35,7 +35,52 @@ TEST_CASE("good files make a context for servers and for clients") {
     const Scene scene;
     CHECK(net::make_server_tls(scene.good));
     CHECK(net::make_client_tls(scene.good));
-    CHECK(net::make_client_tls({}));
+    CHECK(net::make_client_tls(net::TlsFiles{}));
+}
+
+TEST_CASE("texts make a context as files do, and their faults name where they come from") {
+    auto& all = certificates();
+    const auto identity = all.ca.issue({.common_name = "node"});
+    const net::TlsTexts good{identity.certificate,
+                             identity.key,
+                             all.ca.certificate() + all.other_ca.certificate(),
+                             {"cert.pem", "key.pem", "ca.pem"}};
+    CHECK(net::make_client_tls(good));
+    CHECK(net::make_client_tls(net::TlsTexts{}));
+    const auto fault = [](const net::TlsTexts& texts) {
+        const auto made = net::make_client_tls(texts);
+        REQUIRE_FALSE(made);
+        CHECK(made.error().code == base::Errc::io_error);
+        return made.error().detail;
+    };
+    auto texts = good;
+    texts.key = all.ca.issue({.common_name = "x"}).key;
+    CHECK(fault(texts) == "key.pem is not the key of the certificate in cert.pem");
+    texts.key = "junk";
+    CHECK(fault(texts).starts_with("key.pem holds no usable unencrypted PEM key: "));
+    texts = good;
+    texts.certificate = "";
+    CHECK(fault(texts).starts_with("cert.pem holds no usable PEM certificate: "));
+    texts = good;
+    texts.ca = "junk";
+    CHECK(fault(texts).starts_with("ca.pem holds no usable PEM certificate of a CA: "));
+}
+
+TEST_CASE("of several CAs in a text each is trusted, and nobody beside them") {
+    ServerFixture server;
+    auto& all = certificates();
+    const auto port = std::to_string(server.listen_tcp(certificates().server()));
+    const auto alice = all.ca.issue({.common_name = "alice"});
+    const auto asked = [&](const std::string& authorities) {
+        const net::TlsTexts texts{alice.certificate, alice.key, authorities};
+        const auto client = net::make_client(net::HttpsPeer{"127.0.0.1", port, net::make_client_tls(texts).value()});
+        const auto answer = server.await(client->send({.target = "/who", .headers = {}, .body = {}}));
+        return answer ? answer->body : "refused";
+    };
+    CHECK(asked(all.other_ca.certificate() + all.ca.certificate()) == "certificate:alice admin");
+    CHECK(asked(all.ca.certificate() + all.other_ca.certificate()) == "certificate:alice admin");
+    CHECK(asked(all.other_ca.certificate()) == "refused");
+    CHECK(asked("") == "refused");
 }
 
 TEST_CASE("a key that others could read is refused with its name and mode") {
