@@ -1,0 +1,57 @@
+// The way to Ghost Core, whatever it speaks: calls go out, answers come back.
+// HTTPS is one; an older Core's gRPC may be another.
+#pragma once
+
+#include "base/clock.hpp"
+#include "base/error.hpp"
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/value.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace ghost::heartbeat {
+
+enum class Call : std::uint8_t { enroll, renew, session, heartbeat, facts, leave };
+[[nodiscard]] std::string_view name_of(Call call) noexcept;
+
+struct CoreCall {
+    Call call = Call::heartbeat;
+    std::string url;       // of Core
+    std::string agent_id;  // empty: of an enrolment
+    boost::json::object body = {};
+    std::chrono::milliseconds timeout{10'000};  // of all of it
+};
+
+struct CoreAnswer {
+    unsigned status = 0;
+    std::optional<std::chrono::seconds> retry_after = {};
+    boost::json::value body = {};  // null: there was none, or it was no JSON
+};
+
+// What the agent proves itself with, PEM.
+struct Credentials {
+    std::string key;
+    std::string certificate;  // empty: not enrolled yet
+    std::string ca;           // whom it takes for Core, beside what it is configured with
+};
+
+// One call at a time. Loop thread only.
+class CoreLink {
+public:
+    virtual ~CoreLink() = default;
+    // Every status is an answer. Errors: source_unavailable (facts: `certificate`, when Core's isn't right,
+    // `certificate_refused`, when ours isn't taken), deadline_exceeded, body_too_large, cancelled.
+    [[nodiscard]] virtual boost::asio::awaitable<base::Result<CoreAnswer>> send(CoreCall call) = 0;
+    // The next call connects anew, and resolves names again.
+    virtual void drop() = 0;
+    // From the next call on. Errors: io_error with a sentence; the old ones stay then.
+    [[nodiscard]] virtual base::Result<void> use(Credentials credentials) = 0;
+};
+
+}  // namespace ghost::heartbeat

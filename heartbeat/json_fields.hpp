@@ -1,0 +1,26 @@
+// Members of a JSON object that may be there.
+#pragma once
+
+#include "base/clock.hpp"
+
+#include <boost/json/object.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace ghost::heartbeat {
+
+// nullopt or nullptr: not there, or of another type.
+[[nodiscard]] std::optional<std::string> text_member(const boost::json::object& in, std::string_view key);
+[[nodiscard]] std::optional<std::int64_t> whole_member(const boost::json::object& in, std::string_view key);
+[[nodiscard]] std::optional<double> number_member(const boost::json::object& in, std::string_view key);
+[[nodiscard]] std::optional<bool> flag_member(const boost::json::object& in, std::string_view key);
+[[nodiscard]] const boost::json::object* object_member(const boost::json::object& in, std::string_view key);
+[[nodiscard]] const boost::json::array* array_member(const boost::json::object& in, std::string_view key);
+
+// "2026-01-02T03:04:05Z", with or without a fraction; UTC, or an offset such as +02:00.
+[[nodiscard]] std::optional<base::Wall> wall_from_rfc3339(std::string_view text);
+
+}  // namespace ghost::heartbeat

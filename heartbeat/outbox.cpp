@@ -1,0 +1,76 @@
+#include "heartbeat/outbox.hpp"
+
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+
+#include <algorithm>
+#include <utility>
+
+namespace ghost::heartbeat {
+namespace json = boost::json;
+
+void Outbox::restore(std::vector<Fact> facts) {
+    for (auto& fact : facts) {
+        bytes_ += fact.document.size();
+        next_rev_ = std::max(next_rev_, fact.rev + 1);
+        facts_.push_back({std::move(fact), false});
+    }
+}
+
+const Fact& Outbox::add(base::Wall at, std::string_view kind, json::object members) {
+    members["rev"] = next_rev_;
+    members["at"] = base::rfc3339_ms(at);
+    members["kind"] = kind;
+    facts_.push_back({{next_rev_, at, json::serialize(members)}, true});
+    ++next_rev_;
+    bytes_ += facts_.back().fact.document.size();
+    return facts_.back().fact;
+}
+
+std::deque<Outbox::Entry>::iterator Outbox::find(std::uint64_t rev) {
+    const auto it = std::ranges::lower_bound(facts_, rev, {}, [](const Entry& entry) { return entry.fact.rev; });
+    return it != facts_.end() && it->fact.rev == rev ? it : facts_.end();
+}
+
+void Outbox::release(std::uint64_t rev) {
+    if (const auto it = find(rev); it != facts_.end()) it->held = false;
+}
+
+void Outbox::take_back(std::uint64_t rev) {
+    const auto it = find(rev);
+    if (it == facts_.end()) return;
+    bytes_ -= it->fact.document.size();
+    facts_.erase(it);
+}
+
+json::array Outbox::batch() const {
+    json::array out;
+    for (const auto& [fact, held] : facts_) {
+        if (held || out.size() == max_batch) break;
+        boost::system::error_code ec;
+        auto item = json::parse(fact.document, ec);
+        if (!ec) out.push_back(std::move(item));
+    }
+    return out;
+}
+
+void Outbox::drop_front() {
+    bytes_ -= facts_.front().fact.document.size();
+    facts_.pop_front();
+}
+
+void Outbox::ack(std::uint64_t rev) {
+    while (!facts_.empty() && !facts_.front().held && facts_.front().fact.rev <= rev) drop_front();
+}
+
+std::optional<std::uint64_t> Outbox::prune(base::Wall now) {
+    std::optional<std::uint64_t> dropped;
+    while (!facts_.empty() && !facts_.front().held && (bytes_ > max_bytes || now - facts_.front().fact.at > max_age)) {
+        dropped = facts_.front().fact.rev;
+        drop_front();
+        if (lost_++ == 0) lost_since_ = now;
+    }
+    return dropped;
+}
+
+}  // namespace ghost::heartbeat
