@@ -2,6 +2,7 @@
 
 #include "base/ids.hpp"
 
+#include <boost/json/array.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
@@ -41,13 +42,30 @@ base::Result<Identity> next_identity(std::string_view text, const base::Clock& c
     if (epoch == nullptr || !epoch->is_number()) return damaged("epoch is no number");
     const auto last = epoch->to_number<std::uint64_t>(ec);
     if (ec || last == std::numeric_limits<std::uint64_t>::max()) return damaged("epoch is out of range");
-    return Identity{*install_id, *agent_id, last + 1};
+    Identity identity{*install_id, *agent_id, last + 1};
+    // Older agents wrote neither.
+    if (document.contains("used_token")) {
+        auto used = string_member(document, "used_token");
+        if (!used) return damaged("used_token is no string");
+        identity.used_token = *std::move(used);
+    }
+    if (const auto* urls = document.if_contains("core_urls")) {
+        if (!urls->is_array()) return damaged("core_urls is no list");
+        for (const auto& url : urls->get_array()) {
+            if (!url.is_string()) return damaged("core_urls has something else than strings");
+            identity.core_urls.emplace_back(url.get_string());
+        }
+    }
+    return identity;
 }
 
 std::string to_text(const Identity& identity) {
-    return boost::json::serialize(boost::json::object{
-               {"install_id", identity.install_id}, {"agent_id", identity.agent_id}, {"epoch", identity.epoch}}) +
-           "\n";
+    boost::json::object document{
+        {"install_id", identity.install_id}, {"agent_id", identity.agent_id}, {"epoch", identity.epoch}};
+    if (!identity.used_token.empty()) document["used_token"] = identity.used_token;
+    if (!identity.core_urls.empty())
+        document["core_urls"] = boost::json::array(identity.core_urls.begin(), identity.core_urls.end());
+    return boost::json::serialize(document) + "\n";
 }
 
 }  // namespace ghost::heartbeat

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace ghost::heartbeat {
 
@@ -16,9 +17,12 @@ struct Identity {
     std::string install_id;   // a UUID made at the first start
     std::string agent_id;     // given by Ghost Core at enrolment; empty before
     std::uint64_t epoch = 0;  // grows at each start
+    // Of the enrolment: SHA-256 (hex) of its token, and where Ghost Core said it is, in the order of its preference.
+    std::string used_token = {};
+    std::vector<std::string> core_urls = {};
 };
 
-// The identity for this start, from the last one's text (empty: the first start): same ids, next epoch.
+// The identity for this start, from the last one's text (empty: the first start): the same, and the next epoch.
 // Damaged text is io_error: the file is never silently replaced, since Core knows this node by it.
 [[nodiscard]] base::Result<Identity> next_identity(std::string_view text, const base::Clock& clock,
                                                    base::Random& random);

@@ -44,18 +44,53 @@ TEST_CASE_METHOD(Start, "each later start keeps both ids and raises the epoch") 
     }
 }
 
+TEST_CASE_METHOD(Start, "what the enrolment told stays, and an older file has none of it") {
+    auto identity = *from("");
+    const auto plain = heartbeat::to_text(identity);
+    CHECK(plain.find("used_token") == std::string::npos);
+    CHECK(from(plain)->used_token.empty());
+    CHECK(from(plain)->core_urls.empty());
+
+    identity.agent_id = "node-7";
+    identity.used_token = std::string(64, 'a');
+    identity.core_urls = {"https://b.example", "https://a.example:8443"};
+    const auto next = from(heartbeat::to_text(identity));
+    REQUIRE(next);
+    CHECK(next->used_token == identity.used_token);
+    CHECK(next->core_urls == identity.core_urls);
+    CHECK(next->epoch == identity.epoch + 1);
+
+    // A newer agent may have written more.
+    auto more = heartbeat::to_text(identity);
+    more.insert(1, R"("later":{"a":[1]},)");
+    CHECK(from(more)->agent_id == "node-7");
+}
+
 TEST_CASE_METHOD(Start, "damaged text is a fault, never a new identity") {
     const std::string uuid = from("")->install_id;
     const auto with = [&uuid](const std::string& rest) { return R"({"install_id":")" + uuid + "\"" + rest + "}"; };
     REQUIRE(from(with(R"(,"agent_id":"","epoch":3)"))->epoch == 4);
 
-    for (const std::string& text :
-         {std::string{" "}, std::string{"{"}, std::string{"[]"}, std::string{"null"}, std::string{"{}"},
-          std::string{R"({"install_id":"x","agent_id":"","epoch":1})"}, std::string{1, '\0'}, with(""),
-          with(R"(,"agent_id":"")"), with(R"(,"epoch":1)"), with(R"(,"agent_id":1,"epoch":1)"),
-          with(R"(,"agent_id":"","epoch":-1)"), with(R"(,"agent_id":"","epoch":"1")"),
-          with(R"(,"agent_id":"","epoch":1.5)"), with(R"(,"agent_id":"","epoch":18446744073709551615)"),
-          with(R"(,"agent_id":"","epoch":1e30)"), with(R"(,"agent_id":"","epoch":1) trailing)")}) {
+    for (const std::string& text : {std::string{" "},
+                                    std::string{"{"},
+                                    std::string{"[]"},
+                                    std::string{"null"},
+                                    std::string{"{}"},
+                                    std::string{R"({"install_id":"x","agent_id":"","epoch":1})"},
+                                    std::string{1, '\0'},
+                                    with(""),
+                                    with(R"(,"agent_id":"")"),
+                                    with(R"(,"epoch":1)"),
+                                    with(R"(,"agent_id":1,"epoch":1)"),
+                                    with(R"(,"agent_id":"","epoch":-1)"),
+                                    with(R"(,"agent_id":"","epoch":"1")"),
+                                    with(R"(,"agent_id":"","epoch":1.5)"),
+                                    with(R"(,"agent_id":"","epoch":18446744073709551615)"),
+                                    with(R"(,"agent_id":"","epoch":1e30)"),
+                                    with(R"(,"agent_id":"","epoch":1,"used_token":1)"),
+                                    with(R"(,"agent_id":"","epoch":1,"core_urls":"https://a")"),
+                                    with(R"(,"agent_id":"","epoch":1,"core_urls":[1])"),
+                                    with(R"(,"agent_id":"","epoch":1) trailing)")}) {
         CAPTURE(text);
         const auto result = from(text);
         REQUIRE_FALSE(result);
