@@ -7,7 +7,6 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/json/object.hpp>
-#include <boost/json/value.hpp>
 
 #include <chrono>
 #include <cstdint>
@@ -31,7 +30,7 @@ struct CoreCall {
 struct CoreAnswer {
     unsigned status = 0;
     std::optional<std::chrono::seconds> retry_after = {};
-    boost::json::value body = {};  // null: there was none, or it was no JSON
+    std::string body = {};
 };
 
 // What the agent proves itself with, PEM.

@@ -61,6 +61,8 @@ void Outbox::drop_front() {
 
 void Outbox::ack(std::uint64_t rev) {
     while (!facts_.empty() && !facts_.front().held && facts_.front().fact.rev <= rev) drop_front();
+    // Core has more than was ever given out: it would ignore what is numbered below.
+    next_rev_ = std::max(next_rev_, rev + 1);
 }
 
 std::optional<std::uint64_t> Outbox::prune(base::Wall now) {

@@ -1,0 +1,668 @@
+#include "heartbeat/link.hpp"
+
+#include "heartbeat/json_fields.hpp"
+
+#include <boost/json/parse.hpp>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace ghost::heartbeat {
+namespace json = boost::json;
+namespace {
+
+constexpr std::chrono::hours never{24 * 365};  // until something happens
+constexpr std::chrono::hours longest_idle{1};  // the wall clock may be set meanwhile
+constexpr std::chrono::minutes slow_first{5};
+constexpr std::chrono::minutes slow_last{10};
+constexpr std::chrono::hours day{24};
+constexpr std::chrono::seconds soon{2};       // of a wake or a network change: within 3 s with the call
+constexpr std::chrono::seconds settling{60};  // a machine that was about to sleep, and doesn't
+constexpr std::chrono::minutes lease_only_for{5};
+constexpr unsigned outage_after = 3;  // failures in a row
+
+base::Duration part_of(base::Duration span, double part) {
+    return std::chrono::duration_cast<base::Duration>(span * part);
+}
+
+// Core first as the configuration has it, then as Core itself does.
+std::vector<std::string> urls_of(const std::string& configured, const std::vector<std::string>& told) {
+    std::vector<std::string> out{configured};
+    for (const auto& url : told)
+        if (std::ranges::find(out, url) == out.end()) out.push_back(url);
+    return out;
+}
+
+std::optional<json::object> object_of(const CoreAnswer& answer) {
+    boost::system::error_code ec;
+    auto parsed = json::parse(answer.body, ec);
+    if (ec || !parsed.is_object()) return std::nullopt;
+    return std::move(parsed.get_object());
+}
+
+// Of one that was read before.
+std::optional<net::CertificateFacts> facts_of(const std::string& certificate) {
+    auto facts = net::read_certificate(certificate);
+    return facts ? std::optional{*std::move(facts)} : std::nullopt;
+}
+
+// In [first, last).
+base::Duration between(base::Duration first, base::Duration last, base::Random& random) {
+    return first + part_of(last - first, random.uniform());
+}
+
+}  // namespace
+
+std::string_view name_of(LinkState state) noexcept {
+    switch (state) {
+        case LinkState::not_enrolled: return "not_enrolled";
+        case LinkState::enrolling: return "enrolling";
+        case LinkState::connecting: return "connecting";
+        case LinkState::connected: return "connected";
+        case LinkState::unreachable: return "unreachable";
+        case LinkState::refused: return "refused";
+        case LinkState::duplicate: return "duplicate";
+        case LinkState::left: return "left";
+    }
+    return "connecting";
+}
+
+Link::Link(LinkSettings settings, Membership member, Parts parts)
+    : settings_(std::move(settings)), member_(std::move(member)), p_(parts) {
+    urls_ = urls_of(settings_.url, member_.core_urls);
+    status_.url = urls_.front();
+    status_.agent_id = member_.agent_id;
+    if (member_.agent_id.empty() || !member_.certificate) phase_ = Phase::unenrolled;
+    if (phase_ == Phase::unenrolled) status_.state = may_enrol() ? LinkState::enrolling : LinkState::not_enrolled;
+    if (status_.state == LinkState::not_enrolled)
+        status_.detail = "core.enroll_token is not set, or was used: nothing proves this agent to Core";
+    plan_renewal();
+}
+
+bool Link::may_enrol() const {
+    return settings_.own_certificate && !settings_.token.empty() && token_digest(settings_.token) != member_.used_token;
+}
+
+void Link::plan_renewal() {
+    renew_at_.reset();
+    if (!settings_.own_certificate || !member_.certificate) return;
+    status_.certificate_expires = member_.certificate->not_after;
+    renew_at_ = renewal_time(*member_.certificate, p_.random);
+}
+
+// When a renewal is to be tried; nullopt: not in sight.
+std::optional<base::Instant> Link::renewal_due(base::Instant now, base::Wall wall) const {
+    if (phase_ == Phase::unenrolled || phase_ == Phase::duplicate || phase_ == Phase::left) return std::nullopt;
+    if (renew_now_) return renew_retry_at_;
+    if (!renew_at_) return std::nullopt;
+    const auto left = *renew_at_ - core_time(wall);
+    if (left > longest_idle) return std::nullopt;
+    return std::max(renew_retry_at_, now + std::max(base::Duration{left}, base::Duration::zero()));
+}
+
+CoreCall Link::call(Call kind, json::object body) const {
+    return {kind, urls_[url_], member_.agent_id, std::move(body), call_limit};
+}
+
+CoreCall Link::enrol() const {
+    auto body = p_.node.about();
+    body["token"] = settings_.token;
+    body["install_id"] = settings_.install_id;
+    body["csr"] = settings_.csr;
+    body["resources"] = p_.node.resources();
+    body["addresses"] = p_.node.addresses();
+    auto out = call(Call::enroll, std::move(body));
+    out.agent_id.clear();
+    return out;
+}
+
+CoreCall Link::open_session() const {
+    auto body = p_.node.about();
+    body["epoch"] = settings_.epoch;
+    body["boot_id"] = settings_.boot_id;
+    body["features"] = p_.node.features();
+    body["resources"] = p_.node.resources();
+    body["addresses"] = p_.node.addresses();
+    return call(Call::session, std::move(body));
+}
+
+CoreCall Link::beat(base::Instant now, base::Wall wall) {
+    if (p_.state.set_resources(p_.node.resources())) schedule_.changed(now);
+    if (now >= full_sync_at_) {
+        p_.state.want_full();
+        full_sync_at_ = now + part_of(full_sync_every_, 0.8 + 0.4 * p_.random.uniform());
+    }
+    beat_ = {};
+    auto reason = schedule_.reason(now);
+    if (reason == Reason::periodic && p_.state.wants_full() && p_.state.acked() == 0) reason = Reason::change;
+    beat_.reason = reason;
+    auto conditions = p_.node.conditions();
+    for (auto& own : this->conditions()) conditions.push_back(std::move(own));
+    if (conditions.size() > max_conditions) conditions.resize(max_conditions);
+    json::object body{{"session_id", session_id_},
+                      {"epoch", settings_.epoch},
+                      {"seq", ++seq_},
+                      {"reason", name_of(reason)},
+                      {"wall", base::rfc3339_ms(wall)},
+                      {"base_rev", p_.state.acked()},
+                      {"state_rev", p_.state.rev()},
+                      {"conditions", std::move(conditions)},
+                      {"acks", p_.inbox.acks(Inbox::max_acks, beat_.told)}};
+    beat_.rev = p_.state.rev();
+    if (now >= lease_only_until_) {
+        beat_.full = p_.state.wants_full();
+        if (auto delta = p_.state.delta()) {
+            body["delta"] = std::move(*delta);
+            beat_.with_delta = true;
+        }
+    }
+    schedule_.sent(now);
+    auto out = call(Call::heartbeat, std::move(body));
+    if (reason == Reason::suspend || reason == Reason::shutdown) out.timeout = hurried_limit;
+    return out;
+}
+
+Link::Step Link::next(base::Instant now, base::Wall wall) {
+    if (held_until_ && now >= *held_until_) {  // it doesn't sleep after all
+        held_until_.reset();
+        suspend_pending_ = false;
+    }
+    if (phase_ == Phase::unenrolled) {
+        if (!may_enrol()) return Idle{now + never};
+        return now >= attempt_at_ ? Step{enrol()} : Idle{attempt_at_};
+    }
+    if (phase_ == Phase::duplicate) return Idle{now + never};
+    if (phase_ == Phase::left) return now >= attempt_at_ ? Step{open_session()} : Idle{attempt_at_};
+
+    const bool held = held_until_ && !suspend_pending_;
+    if (held) return Idle{*held_until_};
+    auto until = now + longest_idle;
+    if (const auto renewal = renewal_due(now, wall)) {
+        if (now >= *renewal) {
+            auto body = json::object{{"csr", settings_.csr}};
+            return call(Call::renew, std::move(body));
+        }
+        until = std::min(until, *renewal);
+        if (renew_now_) return Idle{until};  // all else would be refused
+    }
+    const bool in_session = phase_ == Phase::in_session;
+    const auto due = in_session && (!failing() || suspend_pending_) ? schedule_.due() : attempt_at_;
+    if (now >= due) {
+        const bool forgotten = now - last_ok_ > ttl_ + grace_;
+        if (in_session && !suspend_pending_ && failing() && (retry_.failures() >= outage_after || forgotten)) {
+            outage_ = retry_.failures() >= outage_after;
+            lose_session(now);
+        }
+        return phase_ == Phase::in_session ? beat(now, wall) : open_session();
+    }
+    until = std::min(until, due);
+    if (in_session && settled_ && !failing() && p_.outbox.has_news()) {
+        if (now >= facts_at_) {
+            json::object body{{"session_id", session_id_}, {"epoch", settings_.epoch}, {"items", p_.outbox.batch()}};
+            return call(Call::facts, std::move(body));
+        }
+        until = std::min(until, facts_at_);
+    }
+    return Idle{until};
+}
+
+void Link::say(LinkState state, std::string detail, base::Wall wall) {
+    if (status_.state != state) status_.since = wall;
+    status_.state = state;
+    status_.detail = std::move(detail);
+    status_.url = urls_[url_];
+}
+
+void Link::succeeded(base::Instant now) {
+    retry_.succeeded();
+    last_ok_ = now;
+}
+
+// Nobody is there, or nobody who can answer: the next of Core's addresses, later.
+void Link::failed(std::string why, std::optional<std::chrono::seconds> retry_after, base::Instant now,
+                  base::Wall wall) {
+    ++status_.failures;
+    attempt_at_ = now + retry_.after_failure(p_.random, retry_after);
+    url_ = (url_ + 1) % urls_.size();
+    const bool is_lasting = phase_ == Phase::duplicate || phase_ == Phase::left;
+    if (is_lasting) {
+        attempt_at_ = std::max<base::Instant>(attempt_at_, now + between(slow_first, slow_last, p_.random));
+        return;
+    }
+    say(LinkState::unreachable, std::move(why), wall);
+}
+
+// Core is there, and trying soon changes nothing.
+void Link::slow_down(LinkState state, std::string why, base::Instant now, base::Wall wall) {
+    ++status_.failures;
+    (void)retry_.after_failure(p_.random, {});
+    attempt_at_ = now + between(slow_first, slow_last, p_.random);
+    say(state, std::move(why), wall);
+}
+
+void Link::lose_session(base::Instant now) {
+    phase_ = Phase::sessionless;
+    session_id_.clear();
+    attempt_at_ = now;
+}
+
+Link::Effects Link::took(const CoreCall& call, const base::Result<CoreAnswer>& answer, base::Instant sent,
+                         base::Instant now, base::Wall wall) {
+    Effects effects;
+    if (call.call == Call::heartbeat) {
+        status_.last_beat_succeeded = answer && answer->status == 200;
+        if (!status_.last_beat_succeeded) schedule_.lost();
+        if (beat_.reason == Reason::suspend) suspend_pending_ = false;
+    }
+    if (!answer) {
+        fault(call, answer.error(), effects, now, wall);
+        return effects;
+    }
+    const bool good = answer->status / 100 == 2;
+    if (!good) {
+        refusal(call, *answer, effects, now, wall);
+        return effects;
+    }
+    std::optional<std::string> unusable;
+    switch (call.call) {
+        case Call::enroll: {
+            auto enrolled = read_enrolled(answer->body, settings_.key);
+            if (enrolled)
+                effects.enrolled = std::move(*enrolled);
+            else
+                unusable = enrolled.error().detail;
+            break;
+        }
+        case Call::renew: {
+            auto renewed = read_renewed(answer->body, settings_.key, member_.agent_id);
+            if (renewed)
+                effects.renewed = std::move(*renewed);
+            else
+                unusable = renewed.error().detail;
+            break;
+        }
+        case Call::session: unusable = opened(*answer, now, wall); break;
+        case Call::heartbeat: unusable = beaten(*answer, effects, sent, now, wall); break;
+        case Call::facts: {
+            const auto body = object_of(*answer);
+            const auto up_to = body ? whole_member(*body, "ack_rev") : std::nullopt;
+            if (!up_to || *up_to < 0) {
+                unusable = "ack_rev: expected a number of at least 0";
+                break;
+            }
+            const auto rev = static_cast<std::uint64_t>(*up_to);
+            const auto before = p_.outbox.size();
+            p_.outbox.ack(rev);
+            effects.facts_up_to = rev;
+            // An answer that takes nothing would be asked for without end.
+            if (p_.outbox.size() == before)
+                facts_at_ = now + facts_retry_.after_failure(p_.random, std::chrono::seconds{1});
+            else
+                facts_retry_.succeeded();
+            succeeded(now);
+            break;
+        }
+        case Call::leave: break;
+    }
+    if (!unusable) return effects;
+    const auto why = fmt::format("the answer of {} to {} can't be used: {}", call.url, name_of(call.call), *unusable);
+    if (call.call == Call::heartbeat) {
+        status_.last_beat_succeeded = false;
+        schedule_.lost();
+    }
+    fault(call, {base::Errc::source_unavailable, why}, effects, now, wall);
+    return effects;
+}
+
+// No answer came.
+void Link::fault(const CoreCall& call, const base::Error& error, Effects& effects, base::Instant now, base::Wall wall) {
+    effects.drop = true;
+    if (error.facts.contains("certificate_refused")) return certificate_refused(call, error.detail, now, wall);
+    auto why = error.detail;
+    if (const auto* what = error.facts.if_contains("certificate");
+        what != nullptr && what->is_string() && what->get_string().find("not yet valid") != json::string::npos)
+        why += fmt::format("; this machine's clock says {}: if that is wrong, set it", base::rfc3339(wall));
+    if (call.call == Call::renew) {
+        ++status_.failures;
+        renew_retry_at_ = now + std::max<base::Duration>(renew_retry_.after_failure(p_.random, {}), soon);
+        url_ = (url_ + 1) % urls_.size();
+        if (renew_now_) say(LinkState::unreachable, std::move(why), wall);
+        return;
+    }
+    failed(std::move(why), {}, now, wall);
+}
+
+void Link::certificate_refused(const CoreCall& call, std::string why, base::Instant now, base::Wall wall) {
+    const bool can_renew = settings_.own_certificate && call.call != Call::enroll && call.call != Call::renew;
+    if (can_renew && !renewed_in_vain_) {
+        renew_now_ = renewed_in_vain_ = true;
+        renew_retry_at_ = now;
+        say(LinkState::refused, fmt::format("Core doesn't take this agent's certificate ({}); renewing it", why), wall);
+        return;
+    }
+    if (call.call == Call::renew) {
+        ++status_.failures;
+        if (may_enrol()) {  // there is a token that wasn't used
+            renew_now_ = false;
+            phase_ = Phase::unenrolled;
+            attempt_at_ = now;
+            return say(LinkState::enrolling, std::move(why), wall);
+        }
+        renew_retry_at_ = now + between(slow_first, slow_last, p_.random);
+        if (renew_now_ || core_time(wall) >= member_.certificate->not_after)
+            say(LinkState::refused, fmt::format("Core doesn't renew this agent's certificate: {}", why), wall);
+        return;
+    }
+    renewed_in_vain_ = false;  // the next time a renewal is tried again
+    slow_down(LinkState::refused,
+              settings_.own_certificate ? fmt::format("Core doesn't take this agent's certificate: {}", why)
+                                        : fmt::format("Core doesn't take the certificate of core.tls_cert: {}", why),
+              now, wall);
+}
+
+namespace {
+
+// "token_used: the token was used by another installation", as the problem tells.
+std::string why_refused(const CoreAnswer& answer) {
+    const auto body = object_of(answer);
+    const auto detail = body ? text_member(*body, "detail") : std::nullopt;
+    auto text = fmt::format("Core answered {}", answer.status);
+    if (detail && !detail->empty()) text += fmt::format(" ({})", detail->substr(0, 300));
+    return text;
+}
+
+}  // namespace
+
+void Link::refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effects, base::Instant now,
+                   base::Wall wall) {
+    const auto status = answer.status;
+    auto why = why_refused(answer);
+    if (status == 401) return certificate_refused(call, std::move(why), now, wall);
+    if (call.call == Call::leave) return;
+    if (call.call == Call::enroll) {
+        if (status == 403 || status == 422 || status == 400 || status == 404 || status == 409)
+            return slow_down(LinkState::refused, fmt::format("Core doesn't enrol this agent: {}", why), now, wall);
+    } else if (call.call == Call::renew) {
+        if (status == 403 || status == 404) return certificate_refused(call, std::move(why), now, wall);
+        if (status != 410 && status != 409) {
+            ++status_.failures;
+            renew_retry_at_ =
+                now + std::max<base::Duration>(renew_retry_.after_failure(p_.random, answer.retry_after), soon);
+            if (renew_now_) say(LinkState::unreachable, std::move(why), wall);
+            return;
+        }
+    }
+    switch (status) {
+        case 400:
+        case 422:
+            // What we told isn't understood: told whole, it may be.
+            if (phase_ == Phase::in_session) lose_session(now);
+            return failed(fmt::format("Core finds fault with what this agent sent: {}", why), {}, now, wall);
+        case 404:
+            if (call.call == Call::session) {
+                if (may_enrol()) {
+                    phase_ = Phase::unenrolled;
+                    attempt_at_ = now;
+                    return say(LinkState::enrolling, "Core doesn't know this agent any more", wall);
+                }
+                phase_ = Phase::sessionless;
+                return slow_down(LinkState::refused, "Core doesn't know this agent: enrol it again with a new token",
+                                 now, wall);
+            }
+            lose_session(now);
+            // Once at once; a Core that forgets each session is given time.
+            if (++lost_sessions_ > 1) attempt_at_ = now + retry_.after_failure(p_.random, {});
+            return say(LinkState::connecting, "Core doesn't know the session any more", wall);
+        case 409:
+            phase_ = Phase::duplicate;
+            session_id_.clear();
+            effects.drop = true;
+            return say(LinkState::duplicate,
+                       "another agent with this identity reports to Core: was this machine, or its disk, copied? "
+                       "Remove identity.json and core/ from the state directory of the copy",
+                       wall);
+        case 410:
+            phase_ = Phase::left;
+            session_id_.clear();
+            effects.drop = true;
+            attempt_at_ = now + part_of(day, 0.9 + 0.2 * p_.random.uniform());
+            return say(LinkState::left, "Core told this agent to leave; its VMs go on, and Core is asked again daily",
+                       wall);
+        case 413:
+            if (call.call == Call::heartbeat && beat_.with_delta) {
+                lease_only_until_ = now + lease_only_for;
+                schedule_.due_at(now + BeatSchedule::between_changes);
+                too_large_since_ = too_large_since_.value_or(wall);
+                return say(LinkState::refused, "Core finds this agent's state too large: it only hears that it lives",
+                           wall);
+            }
+            return slow_down(LinkState::refused, std::move(why), now, wall);
+        case 426:
+            return slow_down(LinkState::refused, fmt::format("Core wants a newer version of this agent: {}", why), now,
+                             wall);
+        case 408:
+        case 425:
+        case 429: return failed(std::move(why), answer.retry_after, now, wall);
+        default: break;
+    }
+    if (status >= 500) {
+        if (call.call == Call::facts) {
+            facts_at_ = now + facts_retry_.after_failure(p_.random, answer.retry_after);
+            return;
+        }
+        return failed(std::move(why), answer.retry_after, now, wall);
+    }
+    if (call.call == Call::facts) {  // nothing is gained by sending them again soon
+        ++status_.failures;
+        facts_at_ = now + between(slow_first, slow_last, p_.random);
+        return;
+    }
+    slow_down(LinkState::refused, std::move(why), now, wall);
+}
+
+// Bounds what Core may ask for: a wrong number must neither flood it nor silence us.
+namespace {
+
+std::optional<std::chrono::milliseconds> seconds_in(const json::object& body, std::string_view key,
+                                                    std::chrono::seconds min, std::chrono::seconds max) {
+    const auto value = number_member(body, key);
+    if (!value || *value < 0) return std::nullopt;
+    const auto bounded = std::clamp(*value, static_cast<double>(min.count()), static_cast<double>(max.count()));
+    return std::chrono::milliseconds{static_cast<std::int64_t>(bounded * 1000)};
+}
+
+constexpr std::string_view span_wanted = "expected a number of seconds";
+
+}  // namespace
+
+std::optional<std::string> Link::opened(const CoreAnswer& answer, base::Instant now, base::Wall wall) {
+    const auto body = object_of(answer);
+    if (!body) return "expected an object";
+    const auto id = text_member(*body, "session_id");
+    if (!id || id->empty() || id->size() > 128) return "session_id: expected a text of 1 to 128 characters";
+    const auto ttl = seconds_in(*body, "ttl_s", BeatSchedule::shortest_ttl, BeatSchedule::longest_ttl);
+    if (!ttl) return fmt::format("ttl_s: {}", span_wanted);
+    session_id_ = *id;
+    ttl_ = *ttl;
+    using namespace std::chrono_literals;
+    grace_ = seconds_in(*body, "grace_s", 0s, 24h).value_or(*ttl);
+    full_sync_every_ = seconds_in(*body, "full_sync_every_s", 10s, 24h).value_or(1h);
+    full_sync_at_ = now + part_of(full_sync_every_, 0.8 + 0.4 * p_.random.uniform());
+    compare_clocks(*body, now - now, wall);
+    phase_ = Phase::in_session;
+    seq_ = 0;
+    settled_ = false;
+    p_.state.start_over();
+    succeeded(now);
+    // After an outage on Core's side all come back: they don't all tell everything in one second.
+    schedule_.due_at(outage_ ? now + part_of(ttl_ / 2, p_.random.uniform()) : now);
+    outage_ = false;
+    say(LinkState::connecting, "the session is open, the first heartbeat comes", wall);
+    return std::nullopt;
+}
+
+std::optional<std::string> Link::beaten(const CoreAnswer& answer, Effects& effects, base::Instant sent,
+                                        base::Instant now, base::Wall wall) {
+    const auto body = object_of(answer);
+    if (!body) return "expected an object";
+    const auto ttl = seconds_in(*body, "ttl_s", BeatSchedule::shortest_ttl, BeatSchedule::longest_ttl);
+    if (!ttl) return fmt::format("ttl_s: {}", span_wanted);
+    const auto ack_rev = whole_member(*body, "ack_rev");
+    if (!ack_rev || *ack_rev < 0) return "ack_rev: expected a number of at least 0";
+    ttl_ = *ttl;
+    compare_clocks(*body, now - sent, wall);
+    const auto acked = static_cast<std::uint64_t>(*ack_rev);
+    const bool lease_only = now < lease_only_until_;
+    // What was lost is told whole, but a Core that wants it whole again and again gets it with each beat, not at once.
+    const bool was_full = beat_.full && beat_.with_delta;
+    p_.state.ack(acked, was_full && acked == beat_.rev);
+    if (text_member(*body, "want") == "full") p_.state.want_full();
+    schedule_.answered(sent, ttl_, p_.random);
+    const bool more = p_.state.wants_full() ? !was_full : p_.state.acked() < beat_.rev;
+    if (more && !lease_only) schedule_.changed(now);
+    if (!lease_only && beat_.with_delta) too_large_since_.reset();
+    effects.confirmed = p_.inbox.confirm(beat_.told);
+    if (p_.inbox.has_news()) schedule_.changed(now);  // what came meanwhile, or didn't fit
+    if (const auto* commands = array_member(*body, "commands")) effects.commands = *commands;
+    if (const auto* urls = body->if_contains("core_urls"))
+        if (const auto told = read_core_urls(*urls); told && !told->empty()) take_urls(*told, effects);
+    settled_ = true;
+    lost_sessions_ = 0;
+    renewed_in_vain_ = false;
+    succeeded(now);
+    ++status_.beats;
+    status_.last_beat = wall;
+    status_.last_beat_at = now;
+    status_.round_trip = now - sent;
+    if (lease_only)
+        say(LinkState::refused, status_.detail, wall);
+    else
+        say(LinkState::connected, "", wall);
+    return std::nullopt;
+}
+
+void Link::take_urls(const std::vector<std::string>& urls, Effects& effects) {
+    auto wanted = urls_of(settings_.url, urls);
+    if (urls == member_.core_urls) return;
+    const auto current = urls_[url_];
+    member_.core_urls = urls;
+    urls_ = std::move(wanted);
+    const auto it = std::ranges::find(urls_, current);
+    url_ = it == urls_.end() ? 0 : static_cast<std::size_t>(it - urls_.begin());
+    effects.core_urls = urls;
+}
+
+void Link::compare_clocks(const json::object& body, base::Duration round_trip, base::Wall wall) {
+    const auto text = text_member(body, "server_time");
+    const auto server = text ? wall_from_rfc3339(*text) : std::nullopt;
+    if (!server) return;
+    // It was said some time during the round trip; half of it is the best guess.
+    const auto guess = *server + std::chrono::duration_cast<base::Wall::duration>(round_trip / 2) - wall;
+    offset_ = std::chrono::duration_cast<std::chrono::milliseconds>(guess);
+    status_.skew = offset_;
+    const bool skewed = std::chrono::abs(offset_) > skew_limit;
+    if (!skewed)
+        skewed_since_.reset();
+    else if (!skewed_since_)
+        skewed_since_ = wall;
+}
+
+void Link::adopt(const Enrolled& answer, std::string token_hash, base::Instant now, base::Wall wall) {
+    member_.agent_id = answer.agent_id;
+    member_.used_token = std::move(token_hash);
+    member_.core_urls = answer.core_urls;
+    member_.certificate = facts_of(answer.certificate);
+    urls_ = urls_of(settings_.url, answer.core_urls);
+    url_ = 0;
+    status_.agent_id = answer.agent_id;
+    renew_now_ = renewed_in_vain_ = false;
+    plan_renewal();
+    retry_.succeeded();
+    phase_ = Phase::sessionless;
+    attempt_at_ = now;
+    say(LinkState::connecting, "enrolled", wall);
+}
+
+void Link::adopt(const Renewed& answer, base::Instant now, base::Wall wall) {
+    member_.certificate = facts_of(answer.certificate);
+    const bool was_refused = std::exchange(renew_now_, false);
+    renew_retry_.succeeded();
+    renew_retry_at_ = now;
+    plan_renewal();
+    if (!was_refused) return;
+    // What was refused is tried again with it, at once.
+    retry_.succeeded();
+    attempt_at_ = now;
+    schedule_.due_at(now);
+    say(LinkState::connecting, "the certificate was renewed", wall);
+}
+
+void Link::not_adopted(const base::Error& why, base::Instant now, base::Wall wall) {
+    renew_retry_at_ = now + between(slow_first, slow_last, p_.random);
+    slow_down(LinkState::refused, fmt::format("what Core gave can't be used or kept: {}", why.detail), now, wall);
+}
+
+void Link::facts_added(base::Instant now) noexcept {
+    if (facts_retry_.failures() == 0) facts_at_ = now;
+}
+
+void Link::come_soon(Reason reason, base::Instant now, base::Wall wall) {
+    held_until_.reset();
+    suspend_pending_ = false;
+    renew_retry_at_ = std::min(renew_retry_at_, now);
+    if (phase_ == Phase::duplicate || phase_ == Phase::left) return;
+    // It was our side: Core needn't be spared, and what was waited for has passed.
+    const auto when = now + part_of(soon, p_.random.uniform());
+    const bool was_failing = failing();
+    retry_.succeeded();
+    outage_ = false;
+    attempt_at_ = when;
+    facts_at_ = when;
+    schedule_.ask(reason, when);
+    if (was_failing && status_.state == LinkState::unreachable) say(LinkState::connecting, "trying again", wall);
+}
+
+void Link::woke(base::Instant now, base::Wall wall) { come_soon(Reason::wake, now, wall); }
+void Link::network_changed(base::Instant now, base::Wall wall) { come_soon(Reason::network, now, wall); }
+
+void Link::about_to_sleep(base::Instant now) {
+    held_until_ = now + settling;
+    suspend_pending_ = phase_ == Phase::in_session;
+    if (suspend_pending_) schedule_.ask(Reason::suspend, now);
+}
+
+std::optional<CoreCall> Link::last_beat(base::Instant now, base::Wall wall) {
+    if (phase_ != Phase::in_session) return std::nullopt;
+    schedule_.ask(Reason::shutdown, now);
+    return beat(now, wall);
+}
+
+std::optional<CoreCall> Link::goodbye() const {
+    if (phase_ != Phase::in_session) return std::nullopt;
+    auto out = call(Call::leave, {});
+    out.timeout = hurried_limit;
+    return out;
+}
+
+json::array Link::conditions() const {
+    json::array out;
+    const auto add = [&out](std::string_view type, std::string_view reason, std::string message, base::Wall since) {
+        out.push_back(json::object{{"type", type},
+                                   {"status", "true"},
+                                   {"reason", reason},
+                                   {"message", std::move(message)},
+                                   {"since", base::rfc3339(since)}});
+    };
+    if (skewed_since_)
+        add("ClockSkew", offset_.count() > 0 ? "clock_behind" : "clock_ahead",
+            fmt::format("this machine's clock is {} s {} Core's", std::chrono::abs(offset_).count() / 1000,
+                        offset_.count() > 0 ? "behind" : "ahead of"),
+            *skewed_since_);
+    if (too_large_since_) add("StateTooLarge", "body_too_large", "Core refuses this agent's state", *too_large_since_);
+    if (p_.outbox.lost() > 0)
+        add("FactsLost", "outbox_full", fmt::format("{} facts were dropped", p_.outbox.lost()), p_.outbox.lost_since());
+    return out;
+}
+
+}  // namespace ghost::heartbeat
