@@ -1,0 +1,64 @@
+#include "net/local_addresses.hpp"
+
+#include "net/network_view.hpp"
+
+#include <boost/asio/ip/address.hpp>
+
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <set>
+
+namespace ghost::net {
+namespace {
+
+namespace ip = boost::asio::ip;
+
+constexpr std::size_t most = 16;
+
+std::optional<ip::address> address_of(const sockaddr* socket_address) {
+    if (socket_address == nullptr) return std::nullopt;
+    if (socket_address->sa_family == AF_INET) {
+        sockaddr_in v4{};
+        std::memcpy(&v4, socket_address, sizeof v4);
+        return ip::address_v4{ntohl(v4.sin_addr.s_addr)};
+    }
+    if (socket_address->sa_family != AF_INET6) return std::nullopt;
+    sockaddr_in6 v6{};
+    std::memcpy(&v6, socket_address, sizeof v6);
+    ip::address_v6::bytes_type bytes{};
+    std::memcpy(bytes.data(), &v6.sin6_addr, bytes.size());
+    return ip::address_v6{bytes};
+}
+
+bool is_global(const ip::address& address) {
+    if (address.is_loopback() || address.is_unspecified() || address.is_multicast()) return false;
+    if (address.is_v6()) return !address.to_v6().is_link_local();
+    return (address.to_v4().to_uint() >> 16U) != 0xA9FE;  // 169.254.0.0/16
+}
+
+}  // namespace
+
+std::vector<std::string> local_addresses() {
+    ifaddrs* first = nullptr;
+    if (::getifaddrs(&first) != 0) return {};
+    const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> all{first, &::freeifaddrs};
+    std::set<ip::address> found;  // IPv4 sorts first
+    for (const auto* entry = first; entry != nullptr; entry = entry->ifa_next) {
+        if ((entry->ifa_flags & IFF_UP) == 0 || is_guest_interface(entry->ifa_name)) continue;
+        if (const auto address = address_of(entry->ifa_addr); address && is_global(*address)) found.insert(*address);
+    }
+    std::vector<std::string> texts;
+    for (const auto& address : found) {
+        if (texts.size() == most) break;
+        texts.push_back(address.to_string());
+    }
+    return texts;
+}
+
+}  // namespace ghost::net

@@ -1,0 +1,139 @@
+#include "net/network_watch.hpp"
+
+#include "base/descriptor.hpp"
+#include "net/network_view.hpp"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace ghost::net {
+namespace {
+
+namespace asio = boost::asio;
+
+constexpr std::size_t room = 64 * 1024;  // the kernel's dumps come in at most half of that
+constexpr int datagrams_at_once = 64;    // then others on the loop have their turn
+constexpr unsigned dump_tries = 5;       // in a row that were interrupted
+constexpr std::array<std::uint16_t, 3> dumps{RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE};
+
+class RtnetlinkWatch final : public NetworkWatch {
+public:
+    RtnetlinkWatch(const asio::any_io_executor& executor, base::Descriptor socket)
+        : socket_(executor, socket.release()), buffer_(room) {}
+
+    asio::awaitable<bool> changed() override {
+        for (;;) {
+            if (!asked_ && !ask()) co_return false;
+            const auto [error] = co_await socket_.async_wait(asio::posix::stream_descriptor::wait_read,
+                                                             asio::as_tuple(asio::use_awaitable));
+            if (error) co_return false;
+            bool told = false;
+            const bool goes_on = read(told);
+            if (told) co_return true;
+            if (!goes_on) co_return false;
+        }
+    }
+
+private:
+    // For the next of the dumps that the view begins with.
+    [[nodiscard]] bool ask() {
+        if (dump_ == 0) view_.clear();
+        struct {
+            nlmsghdr header;
+            rtgenmsg body;
+        } request{};
+        request.header.nlmsg_len = NLMSG_LENGTH(sizeof request.body);
+        request.header.nlmsg_type = dumps.at(dump_);
+        request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+        request.header.nlmsg_seq = ++sequence_;
+        request.body.rtgen_family = AF_UNSPEC;
+        asked_ = ::send(socket_.native_handle(), &request, request.header.nlmsg_len, MSG_DONTWAIT) >= 0;
+        return asked_;
+    }
+
+    // What is there. False: the socket is of no more use.
+    [[nodiscard]] bool read(bool& told) {
+        for (int i = 0; i < datagrams_at_once; ++i) {
+            sockaddr_nl sender{};
+            socklen_t size = sizeof sender;
+            const auto length = ::recvfrom(socket_.native_handle(), buffer_.data(), buffer_.size(),
+                                           MSG_DONTWAIT | MSG_TRUNC, reinterpret_cast<sockaddr*>(&sender), &size);
+            if (length < 0 && errno == EINTR) continue;
+            if (length < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return true;
+            if (length < 0 && errno != ENOBUFS) return false;
+            if (length < 0 || static_cast<std::size_t>(length) > buffer_.size()) {
+                take_loss(told);
+                continue;
+            }
+            if (sender.nl_pid != 0) continue;  // not the kernel
+            const auto bytes = std::span{buffer_}.first(static_cast<std::size_t>(length));
+            if (!take(view_.take(bytes), told)) return false;
+        }
+        return true;
+    }
+
+    // Some of what was sent is lost. A dump that is under way has to end before the next may begin.
+    void take_loss(bool& told) {
+        if (!watching()) {
+            interrupted_ = true;
+            return;
+        }
+        told = true;
+        dump_ = 0;
+        asked_ = false;
+    }
+
+    // False: the next dump can't be asked for.
+    [[nodiscard]] bool take(const NetworkView::Told& news, bool& told) {
+        if (watching()) {
+            told = told || news.changed;
+            if (news.interrupted) take_loss(told);
+            return true;
+        }
+        interrupted_ = interrupted_ || news.interrupted;
+        if (!asked_ || !news.dump_ended) return true;
+        ++dump_;
+        if (std::exchange(interrupted_, false) && ++tries_ < dump_tries) dump_ = 0;
+        if (!watching()) return ask();
+        tries_ = 0;
+        return true;
+    }
+
+    [[nodiscard]] bool watching() const noexcept { return dump_ == dumps.size(); }
+
+    asio::posix::stream_descriptor socket_;
+    std::vector<std::byte> buffer_;
+    NetworkView view_;
+    std::size_t dump_ = 0;  // which one is under way; all are through: we watch
+    bool asked_ = false;
+    bool interrupted_ = false;
+    unsigned tries_ = 0;
+    std::uint32_t sequence_ = 0;
+};
+
+}  // namespace
+
+base::Result<std::unique_ptr<NetworkWatch>> make_network_watch(asio::any_io_executor executor) {
+    base::Descriptor socket{::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE)};
+    if (!socket) return base::fail(base::errno_error(errno, "cannot watch the network"));
+    sockaddr_nl address{};
+    address.nl_family = AF_NETLINK;
+    address.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
+    if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+        return base::fail(base::errno_error(errno, "cannot watch the network"));
+    return std::make_unique<RtnetlinkWatch>(executor, std::move(socket));
+}
+
+}  // namespace ghost::net
