@@ -73,12 +73,13 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
               {config_.images.import_dirs, machine(), config_.images.cache_max, config_.images.catalogue}),
       chains_(observer_, s_.hypervisor, s_.files, volumes_),
       capacity_(index_, reserve_of(config_)),
+      drain_(operations_, s_.clock),
       cache_room_(s_.files, capacity_, image_dir(config_)),
       disk_watch_(s_.files, capacity_, s_.clock, s_.log, disks_dir_),
       io_resumer_(s_.executor, s_.hypervisor, index_, s_.files, s_.clock, s_.log),
       missing_files_(index_, observer_, s_.files, s_.clock, s_.log),
-      vms_({index_, s_.hypervisor, observer_, operations_, images_, capacity_, volumes_, s_.files, s_.store, s_.clock,
-            s_.random, s_.log},
+      vms_({index_, s_.hypervisor, observer_, operations_, images_, capacity_, drain_, volumes_, s_.files, s_.store,
+            s_.clock, s_.random, s_.log},
            // A pool of another's says where its volumes go once it is there.
            {has_own_pool(config_) ? disks_dir_ : "", config_.state_dir + "/consoles", identity_.install_id}),
       orphans_({index_, vms_, images_, operations_, observer_, s_.files, chains_, s_.clock, s_.log},
@@ -90,9 +91,10 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
               .version = GHOST_VERSION,
               .started_at = started_at_,
               .core_state = config_.agent.api_url.empty() ? "disabled" : "not_served"}),
-      answers_({operations_, index_, images_, s_.clock}),
+      answers_({operations_, index_, images_, s_.clock,
+                [this] { return api::root_resource(facts_, s_.hypervisor.link(), drain_); }}),
       idempotency_(s_.executor, answers_, s_.clock),
-      announcer_({events_, answers_, [this] { return api::root_resource(facts_, s_.hypervisor.link()); }}),
+      announcer_({events_, answers_}),
       metrics_(GHOST_VERSION),
       host_objects_made_(s_.executor),
       tasks_(s_.executor, s_.log) {
@@ -126,6 +128,7 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
         images_.renew(changes);
     };
     operations_.on_forgotten = [this](const std::string& id) { announcer_.operation_forgotten(id); };
+    drain_.on_change = [this] { announcer_.agent(); };
     index_.on_changed = [this](std::string_view id) { announcer_.vm(id); };
     s_.server.on_refused([this](net::Method method, unsigned status) { metrics_.refused(method, status); });
     loop_.on_lag = [this](std::chrono::microseconds lag) { metrics_.loop_lag(lag); };
@@ -193,6 +196,7 @@ asio::awaitable<void> App::load_state() {
     if (const auto boot = state->facts.find(std::string{boot_fact}); boot != state->facts.end())
         last_boot_ = boot->second;
     restore_refresh(state->facts);
+    drain_.restore(state->facts);
     events_.restore(*state);
     images_.restore(state->images);
     vms_.restore(state->vms);
@@ -210,6 +214,8 @@ void App::recover(const std::vector<Operation>& unfinished) {
             vms_.recover(operation);
         else if (operation.target.type == "orphans")
             orphans_.recover(operation);
+        else if (operation.target.type == "agent")
+            drain_.recover(operation);
         else
             images_.recover(operation);
     }
@@ -310,6 +316,12 @@ std::string App::not_ready_because() const {
     return ready ? "" : ready.error().detail;
 }
 
+std::string App::no_new_vms_because() const {
+    auto reason = not_ready_because();
+    const auto taken = drain_.refusal();
+    return reason.empty() && !taken ? taken.error().detail : reason;
+}
+
 asio::awaitable<void> App::announce_ready() {
     const auto& manager = s_.service_manager;
     if (!manager.tell) co_return;
@@ -373,10 +385,11 @@ void App::add_routes() {
     api::add_vm_routes(router_, vms_, events_, answers_, defaults);
     api::add_operation_routes(router_, events_, answers_);
     api::add_image_routes(router_, images_, events_, answers_);
-    api::add_root_routes(router_, facts_, s_.hypervisor, capacity_);
+    api::add_root_routes(router_, answers_, capacity_);
+    api::add_agent_routes(router_, drain_, answers_);
     api::add_event_routes(router_, events_, s_.clock);
     api::add_orphan_routes(router_, orphans_, answers_);
-    api::add_health_routes(router_, health_, [this] { return not_ready_because(); }, config_.health.path);
+    api::add_health_routes(router_, health_, [this] { return no_new_vms_because(); }, config_.health.path);
     api::add_openapi_route(router_);
     api_ = api::make_gate({.router = router_,
                            .idempotency = idempotency_,

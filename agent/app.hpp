@@ -9,6 +9,7 @@
 #include "agent/host/cache_room.hpp"
 #include "agent/host/capacity.hpp"
 #include "agent/host/disk_watch.hpp"
+#include "agent/host/drain.hpp"
 #include "agent/host/health.hpp"
 #include "agent/host/io_resumer.hpp"
 #include "agent/host/loop_monitor.hpp"
@@ -110,9 +111,11 @@ public:
     [[nodiscard]] OperationService& operations() noexcept { return operations_; }
     [[nodiscard]] const ImageService& images() const noexcept { return images_; }
     [[nodiscard]] const net::Router& router() const noexcept { return router_; }
+    // Why no change is taken; empty: changes are.
     [[nodiscard]] std::string not_ready_because() const;
 
 private:
+    [[nodiscard]] std::string no_new_vms_because() const;  // the same, and also while the node is drained
     boost::asio::awaitable<void> load_state();
     boost::asio::awaitable<void> watch_health();
     boost::asio::awaitable<void> settle_host_objects();
@@ -160,6 +163,7 @@ private:
     ImageService images_;
     DiskChains chains_;
     Capacity capacity_;
+    Drain drain_;
     CacheRoom cache_room_;
     DiskWatch disk_watch_;
     IoResumer io_resumer_;

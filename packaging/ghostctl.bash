@@ -17,7 +17,7 @@ _ghostctl() {
                 where+=("$word" "${COMP_WORDS[index + 1]:-}")
                 ((++index))
                 ;;
-            --idempotency-key | --after | --type | --subject) ((++index)) ;;
+            --idempotency-key | --after | --type | --subject | --reason) ((++index)) ;;
             -o | --output | --timeout | --grace | -l | --label | --power | --owner | --name | --vcpu | --vcpus | --ram | \
                 --memory-mib | --disk | --extra-disk | --network | --ssh-key | --user | --hostname | --user-data | \
                 --wait-for | --remove-label | --template | --image | --file | --source | --checksum | --format) ((++index)) ;;
@@ -57,7 +57,7 @@ _ghostctl() {
             )
             return
             ;;
-        --idempotency-key | --after) return ;;
+        --idempotency-key | --after | --reason) return ;;
         --agent | --timeout | --grace | -l | --label | --owner | --name | --vcpu | --vcpus | --ram | --memory-mib | \
             --disk | --extra-disk | --network | --user | --hostname | --remove-label | --source | --checksum) return ;;
     esac
@@ -74,7 +74,8 @@ _ghostctl() {
             'vm adopt') choices="--name $wait" ;;
             'vm delete' | 'orphans purge' | 'image prune') choices="--yes $wait" ;;
             'vm status') ;;
-            vm\ * | 'image delete' | 'image refresh' | 'operation cancel') choices=$wait ;;
+            vm\ * | 'image delete' | 'image refresh' | 'operation cancel' | 'agent undrain') choices=$wait ;;
+            'agent drain') choices="--reason $wait" ;;
             'image add') choices="--file --source --checksum --format --allow-unverified $wait" ;;
             'image list') choices='--remote' ;;
             'operation wait') choices='--timeout' ;;
@@ -84,11 +85,12 @@ _ghostctl() {
         choices+=' --help --output --socket --agent --cert --key --cacert'
     else
         case ${#words[@]}:${words[*]:0:2} in
-            0:*) choices='status version vm image operation resources orphans events' ;;
+            0:*) choices='status version vm image operation resources orphans events agent' ;;
             1:vm) choices='list create update status start stop restart reset pause resume suspend adopt delete' ;;
             1:image) choices='list show add refresh delete prune' ;;
             1:operation) choices='list show wait cancel' ;;
             1:orphans) choices='list purge' ;;
+            1:agent) choices='drain undrain' ;;
             2:vm\ list | 2:vm\ create) ;;
             2:vm\ *) choices=$(_ghostctl_names vm list) ;;
             2:image\ add) choices=$(_ghostctl_names image list --remote) ;;

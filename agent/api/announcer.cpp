@@ -113,7 +113,7 @@ void Announcer::image(const std::string& name) const {
 }
 
 void Announcer::agent() const {
-    auto resource = a_.agent();
+    auto resource = a_.answers.agent();
     auto version = digest_of(resource);
     a_.events.publish("agent.updated", "/v1", std::move(version), std::move(resource));
 }

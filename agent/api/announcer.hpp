@@ -8,7 +8,6 @@
 
 #include <boost/json/object.hpp>
 
-#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -20,7 +19,6 @@ namespace ghost::agent::api {
 struct Announced {
     EventLog& events;
     Answers answers;
-    std::function<boost::json::object()> agent;  // the resource at /v1
 };
 
 // Loop thread only. VMs are told of when the hypervisor's domains were read once: before that, what is known of them

@@ -44,6 +44,7 @@ std::optional<Shown> Answers::result_of(const Operation& operation) const {
     if (operation.target.type == "image")
         if (const auto* image = images.find(operation.target.name))
             return Shown{agent::to_resource(*image, images.used_by(*image)), ""};
+    if (operation.target.type == "agent") return Shown{agent(), ""};
     return std::nullopt;
 }
 

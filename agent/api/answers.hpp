@@ -12,6 +12,7 @@
 #include <boost/json/object.hpp>
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -29,6 +30,7 @@ struct Answers {
     const VmIndex& vms;
     const ImageService& images;
     const base::Clock& clock;
+    std::function<boost::json::object()> agent;  // the resource at /v1
 
     [[nodiscard]] boost::json::object show(const Vm& vm) const;
     // What the operation made or changed; nullopt: it is gone, or that is what was asked for.

@@ -2,8 +2,6 @@
 #include "agent/api/reply.hpp"
 #include "agent/api/routes.hpp"
 
-#include <utility>
-
 namespace ghost::agent::api {
 namespace asio = boost::asio;
 namespace json = boost::json;
@@ -23,25 +21,24 @@ json::object hypervisor_json(const virt::Link& link) {
 
 }  // namespace
 
-json::object root_resource(const RootFacts& facts, const virt::Link& link) {
+json::object root_resource(const RootFacts& facts, const virt::Link& link, const Drain& drain) {
     const auto agent_id = facts.agent_id.empty() ? json::value(nullptr) : json::value(facts.agent_id);
     return {{"name", facts.name},
             {"agent_id", agent_id},
             {"version", facts.version},
             {"started_at", base::rfc3339(facts.started_at)},
             {"features", json::array{"vms", "images", "operations", "resources", "events", "orphans", "adopt",
-                                     "if_match", "idempotency_key", "dry_run"}},
+                                     "if_match", "idempotency_key", "dry_run", "drain"}},
             {"hypervisor", hypervisor_json(link)},
-            {"core", json::object{{"state", facts.core_state}}}};
+            {"core", json::object{{"state", facts.core_state}}},
+            {"drain", drain.to_json()}};
 }
 
-void add_root_routes(net::Router& router, RootFacts facts, const virt::Hypervisor& hypervisor,
-                     const Capacity& capacity) {
-    router.add(net::Method::get, "/v1",
-               [facts = std::move(facts), &hypervisor](net::Request r) -> asio::awaitable<net::Response> {
-                   if (const auto none = no_query(r); !none) co_return to_problem(none.error(), r.context);
-                   co_return json_reply(200, root_resource(facts, hypervisor.link()));
-               });
+void add_root_routes(net::Router& router, const Answers& answers, const Capacity& capacity) {
+    router.add(net::Method::get, "/v1", [&answers](net::Request r) -> asio::awaitable<net::Response> {
+        if (const auto none = no_query(r); !none) co_return to_problem(none.error(), r.context);
+        co_return json_reply(200, answers.agent());
+    });
     router.add(net::Method::get, "/v1/resources", [&capacity](net::Request r) -> asio::awaitable<net::Response> {
         if (const auto none = no_query(r); !none) co_return to_problem(none.error(), r.context);
         co_return json_reply(200, to_json(capacity.resources()));

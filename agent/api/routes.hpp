@@ -7,6 +7,7 @@
 #include "agent/api/request.hpp"
 #include "agent/events/event_log.hpp"
 #include "agent/host/capacity.hpp"
+#include "agent/host/drain.hpp"
 #include "agent/host/health.hpp"
 #include "agent/images/image_service.hpp"
 #include "agent/operations/operation_service.hpp"
@@ -34,13 +35,13 @@ struct RootFacts {
     base::Wall started_at;
     std::string core_state;
 };
-void add_root_routes(net::Router& router, RootFacts facts, const virt::Hypervisor& hypervisor,
-                     const Capacity& capacity);
+void add_root_routes(net::Router& router, const Answers& answers, const Capacity& capacity);
+void add_agent_routes(net::Router& router, Drain& drain, const Answers& answers);
 
 // The resource at /v1.
-[[nodiscard]] boost::json::object root_resource(const RootFacts& facts, const virt::Link& link);
+[[nodiscard]] boost::json::object root_resource(const RootFacts& facts, const virt::Link& link, const Drain& drain);
 
-// `ready`: empty when it is, else why not. `path`: where the full report is beside "/health".
+// `ready`: empty when new VMs are taken, else why not. `path`: where the full report is beside "/health".
 void add_health_routes(net::Router& router, Health& health, std::function<std::string()> ready,
                        const std::string& path);
 // What anybody may read; `configured` is that `path`.

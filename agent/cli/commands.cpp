@@ -18,6 +18,7 @@ std::string_view noun_of(View view) {
         case View::catalogue: return "image";
         case View::operation: return "operation";
         case View::orphan: return "orphan";
+        case View::agent: return "agent";
         case View::resources: break;
     }
     return "resources";

@@ -98,6 +98,8 @@ std::string hint_for(std::string_view code, std::string_view target, const json:
                     return "'ghostctl image list' shows the images there are, --remote those that can be fetched";
         return "'ghostctl COMMAND --help' says what each option takes";
     }
+    if (code == "draining" && (object_at(problem, "drain") != nullptr || object_at(part(problem, "facts"), "drain")))
+        return "'ghostctl agent undrain' lets it take new VMs again; VMs that are there can be used meanwhile";
     if (code == "state_conflict") {
         if (target.starts_with("/v1/images")) return "'ghostctl vm list' shows the VMs; delete those that use it first";
         return target.starts_with("/v1/operations") ? "'ghostctl operation list' shows how it stands"
@@ -114,8 +116,8 @@ std::string hint_for(std::string_view code, std::string_view target, const json:
 }
 
 void add_facts(const json::object& members, std::vector<std::string>& details) {
-    static constexpr std::array known{"type",       "title",  "status", "detail",   "code",
-                                      "request_id", "errors", "facts",  "instance", "operation"};
+    static constexpr std::array known{"type",   "title", "status",   "detail",    "code", "request_id",
+                                      "errors", "facts", "instance", "operation", "drain"};
     for (const auto& member : members)
         if (std::ranges::find(known, std::string_view{member.key()}) == known.end() && !member.value().is_null())
             details.push_back(fact(member.key(), member.value()));
@@ -142,7 +144,8 @@ Failure failure_of_problem(unsigned status, const json::object& problem, std::st
     if (const auto* facts = object_at(problem, "facts")) add_facts(*facts, failure.details);
     failure.hint = hint_for(code, target.substr(0, target.find('?')), problem, retry_after);
     failure.request_id = text_at(problem, "request_id");
-    failure.passing = status == 429 || status == 503;
+    // A drain lasts until somebody ends it.
+    failure.passing = status == 429 || (status == 503 && object_at(problem, "drain") == nullptr);
     return failure;
 }
 

@@ -48,6 +48,10 @@ std::string agent_summary(const json::object& agent) {
     if (const auto reason = text_at(agent, "hypervisor", "reason"); !reason.empty())
         text += fmt::format(" ({})", reason);
     if (const auto core = text_at(agent, "core", "state"); !core.empty()) text += fmt::format(", Ghost Core {}", core);
+    if (object_at(agent, "drain") != nullptr) {
+        const auto reason = text_at(agent, "drain", "reason");
+        text += fmt::format(", drained{}", reason.empty() ? reason : fmt::format(" ({})", reason));
+    }
     return text;
 }
 

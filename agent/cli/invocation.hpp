@@ -19,7 +19,7 @@ namespace ghost::cli {
 enum class Format : std::uint8_t { table, json, yaml, name };
 
 // What kind of thing an answer is, and so how a table, a page or a name is made of it.
-enum class View : std::uint8_t { vm, image, catalogue, operation, resources, orphan };
+enum class View : std::uint8_t { vm, image, catalogue, operation, resources, orphan, agent };
 
 // Where the agent is.
 struct SocketAddress {

@@ -51,19 +51,4 @@ void add_operation_commands(CLI::App& app, Grammar grammar) {
     });
 }
 
-void add_agent_commands(CLI::App& app, Grammar grammar) {
-    app.add_subcommand("status", "How the agent, its hypervisor and its VMs are")->final_callback([grammar] {
-        grammar.invocation.action = ShowStatus{};
-    });
-    app.add_subcommand("version", "Versions of ghostctl and of the agent")->final_callback([grammar] {
-        grammar.invocation.action = ShowVersion{};
-    });
-    app.add_subcommand("resources", "What the node has, keeps back, has given away and has free")
-        ->final_callback([grammar] {
-            if (grammar.invocation.format == Format::name)
-                usage_fault("resources have no names; use -o json, yaml or table");
-            grammar.invocation.action = ShowOne{"/v1/resources", View::resources};
-        });
-}
-
 }  // namespace ghost::cli

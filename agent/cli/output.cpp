@@ -146,6 +146,7 @@ std::string render_one(const json::object& item, View view, Format format, base:
         case View::resources: return resources_table(item);
         case View::orphan: return orphan_table({item});
         case View::catalogue: return catalogue_table({item});
+        case View::agent: return agent_page(item, now);
     }
     return {};
 }
@@ -171,6 +172,7 @@ std::string render_list(const json::array& items, View view, Format format, base
         case View::operation: return operation_table(items, now);
         case View::orphan: return orphan_table(items);
         case View::catalogue: return catalogue_table(items);
+        case View::agent:
         case View::resources: break;
     }
     return {};

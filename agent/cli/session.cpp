@@ -35,7 +35,8 @@ std::optional<Failure> fault_of(const json::object& operation, std::string_view 
 // Where what the operation made or changed can be read.
 std::optional<std::string> result_of(const json::object& operation) {
     auto href = text_at(operation, "result", "href");
-    if (href.starts_with("/v1/") && printable(href) == href && !href.contains(' ')) return href;
+    const bool ours = href == "/v1" || href.starts_with("/v1/");
+    if (ours && printable(href) == href && !href.contains(' ')) return href;
     return std::nullopt;
 }
 

@@ -58,6 +58,19 @@ std::string hypervisor(const json::object& agent) {
     return parts.empty() ? named : fmt::format("{} ({})", named.empty() ? "?" : named, fmt::join(parts, ", "));
 }
 
+void add_agent(Page& page, const json::object& agent, base::Wall now) {
+    page.add("Agent", fmt::format("{}, version {}", text_at(agent, "name"), text_at(agent, "version")));
+    page.add("Id", text_at(agent, "agent_id"));
+    page.add("Up", age_at(agent, "started_at", now));
+    page.add("Hypervisor", hypervisor(agent));
+    page.add("Ghost Core", text_at(agent, "core", "state"));
+    if (const auto* const drain = object_at(agent, "drain")) {
+        const auto reason = text_at(*drain, "reason");
+        page.add("Drained", fmt::format("no new VMs for {} (by {}){}{}", age_at(*drain, "since", now),
+                                        text_at(*drain, "by"), reason.empty() ? "" : ": ", reason));
+    }
+}
+
 void add_checks(Page& page, const json::object& health, base::Wall now) {
     for (const auto& member : part(health, "checks")) {
         if (!member.value().is_object()) continue;
@@ -209,14 +222,16 @@ std::string resources_table(const json::object& resources) {
     return table.text();
 }
 
+std::string agent_page(const json::object& agent, base::Wall now) {
+    Page page;
+    add_agent(page, agent, now);
+    return page.text();
+}
+
 std::string status_page(const json::object& agent, const json::object& health, const json::object& resources,
                         const json::array& vms, base::Wall now) {
     Page page;
-    page.add("Agent", fmt::format("{}, version {}", text_at(agent, "name"), text_at(agent, "version")));
-    page.add("Id", text_at(agent, "agent_id"));
-    page.add("Up", age_at(agent, "started_at", now));
-    page.add("Hypervisor", hypervisor(agent));
-    page.add("Ghost Core", text_at(agent, "core", "state"));
+    add_agent(page, agent, now);
     page.add("Health", text_at(health, "status"));
     add_checks(page, health, now);
     page.add("VMs", count_of(vms));

@@ -30,6 +30,7 @@ namespace ghost::cli {
 
 [[nodiscard]] std::string resources_table(const boost::json::object& resources);
 
+[[nodiscard]] std::string agent_page(const boost::json::object& agent, base::Wall now);
 // `agent` is GET /v1, `health` GET /health, `resources` GET /v1/resources.
 [[nodiscard]] std::string status_page(const boost::json::object& agent, const boost::json::object& health,
                                       const boost::json::object& resources, const boost::json::array& vms,

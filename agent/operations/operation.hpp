@@ -29,7 +29,7 @@ struct Progress {
 };
 
 struct OperationTarget {
-    std::string type;  // "vm" | "image"
+    std::string type;  // "vm" | "image" | "images" | "orphans" | "agent"
     std::string id;
     std::string name;
 };

@@ -36,6 +36,7 @@ base::Error name_needed(const Vm& vm, std::string_view why) {
 }  // namespace
 
 VmService::Begun VmService::adopt(base::Context context, std::string ref, std::string name) {
+    if (auto refused = p_.drain.refusal(); !refused) co_return base::fail(std::move(refused).error());
     if (const auto ready = ready_for_work(); !ready) co_return base::fail(ready.error());
     const auto* vm = p_.index.find_ref(ref);
     if (vm == nullptr) co_return base::fail(base::Errc::not_found, "no VM " + ref);

@@ -101,6 +101,7 @@ base::Result<Vm> VmService::plan(const CreateVm& request) const {
 
 // Everything but the room for it.
 base::Result<Vm> VmService::admissible(const CreateVm& request) const {
+    if (auto refused = p_.drain.refusal(); !refused) return base::fail(std::move(refused).error());
     if (const auto ready = ready_for_work(); !ready) return base::fail(ready.error());
     if (placement_.disks.empty())
         return base::fail(base::Errc::hypervisor_unavailable,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "agent/host/capacity.hpp"
+#include "agent/host/drain.hpp"
 #include "agent/images/image_service.hpp"
 #include "agent/operations/operation_service.hpp"
 #include "agent/operations/steps.hpp"
@@ -37,6 +38,7 @@ struct VmParts {
     OperationService& operations;
     ImageService& images;
     Capacity& capacity;
+    const Drain& drain;
     storage::Volumes& volumes;
     storage::Files& files;
     storage::StateStore& store;
@@ -54,7 +56,7 @@ struct VmPlacement {
 
 // Every change answers with its operation, or an error and then nothing has happened: not_found, forbidden (not
 // managed), protected, state_conflict (facts: state, allowed), operation_in_progress, precondition_failed,
-// insufficient_*, hypervisor_unavailable, draining.
+// insufficient_*, hypervisor_unavailable, draining (of create and adopt also while the node is drained).
 class VmService {
 public:
     using Begun = boost::asio::awaitable<base::Result<OperationService::Ptr>>;

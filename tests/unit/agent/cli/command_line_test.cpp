@@ -229,6 +229,22 @@ TEST_CASE("orphans are listed, and purged after a question") {
     CHECK(action_of<Change>({"orphans", "purge", "--dry-run"}).question.empty());
 }
 
+TEST_CASE("the agent is drained, with a reason or without, and undrained") {
+    const auto drain = action_of<Change>({"agent", "drain", "--reason", "kernel \"6\""});
+    CHECK(drain.method == net::Method::post);
+    CHECK(drain.target == "/v1/agent/drain");
+    CHECK(drain.subject == "agent");
+    CHECK(drain.question.empty());
+    CHECK(json::parse(drain.body) == json::parse(R"({"reason":"kernel \"6\""})"));
+    CHECK(action_of<Change>({"agent", "drain"}).body.empty());
+    CHECK_FALSE(action_of<Change>({"agent", "drain", "--no-wait"}).waiting.wait);
+    const auto undrain = action_of<Change>({"agent", "undrain", "--dry-run"});
+    CHECK(undrain.target == "/v1/agent/undrain?dry_run=true");
+    CHECK(undrain.body.empty());
+    (void)usage_fault_of({"agent"});
+    (void)usage_fault_of({"agent", "undrain", "--reason", "x"});
+}
+
 TEST_CASE("a dry run is asked for in the query, and asks nobody") {
     const auto change = action_of<Change>({"vm", "start", "web", "--dry-run"});
     CHECK(change.target == "/v1/vms/web/start?dry_run=true");

@@ -104,6 +104,16 @@ TEST_CASE("hints fit what was asked for") {
     CHECK_THAT(answer(409, problem("operation_in_progress")).hint, Catch::Contains("operation list"));
 }
 
+TEST_CASE("a drained node is told from an agent that stops") {
+    const auto stops = answer(503, R"({"code":"draining","detail":"the agent is stopping"})");
+    CHECK_THAT(stops.hint, Catch::Contains("when it is back"));
+    CHECK(stops.passing);
+    const auto drained = answer(503, R"({"code":"draining","detail":"no new VMs","drain":{"since":"s","by":"b"}})");
+    CHECK_THAT(drained.hint, Catch::Contains("ghostctl agent undrain"));
+    CHECK(drained.details.empty());
+    CHECK_FALSE(drained.passing);
+}
+
 TEST_CASE("an answer that is no problem document is still a sentence") {
     CHECK_THAT(describe(answer(502, "<html>Bad Gateway</html>")),
                Catch::Contains("the agent answered 502") && !Catch::Contains("html"));

@@ -58,6 +58,10 @@ TEST_CASE("each kind of event has its words") {
           "agent node-1: hypervisor connected, Ghost Core online");
     CHECK(summary("agent.updated", R"({"name":"node-1","hypervisor":{"connected":false,"reason":"refused"}})") ==
           "agent node-1: hypervisor not connected (refused)");
+    CHECK(summary("agent.updated", R"({"name":"n","hypervisor":{"connected":true},"drain":{"reason":null}})") ==
+          "agent n: hypervisor connected, drained");
+    CHECK(summary("agent.updated", R"({"name":"n","hypervisor":{"connected":true},"drain":{"reason":"update"}})") ==
+          "agent n: hypervisor connected, drained (update)");
 }
 
 TEST_CASE("a line stands whatever an agent sends") {

@@ -79,7 +79,7 @@ TEST_CASE("views stand whatever an agent sends") {
           R"({"status":{"uptime_s":1e300}})"}) {
         CAPTURE(text);
         const auto item = object(text);
-        for (const auto view : {View::vm, View::image, View::operation, View::resources, View::orphan}) {
+        for (const auto view : {View::vm, View::image, View::operation, View::resources, View::orphan, View::agent}) {
             CHECK_NOTHROW(render_one(item, view, Format::table, now));
             CHECK_NOTHROW(render_list({item, 5, nullptr}, view, Format::table, now));
             CHECK_NOTHROW(render_list({item, 5, nullptr}, view, Format::name, now));
@@ -217,6 +217,18 @@ TEST_CASE("status sums up the agent and names what isn't well") {
           "Memory:      10 GiB free of 16 GiB\n"})
         CHECK_THAT(page, Catch::Contains(line));
     CHECK_THAT(page, !Catch::Contains("disk:"));
+}
+
+TEST_CASE("status says that the node is drained, since when, by whom and why") {
+    const auto agent = object(R"({"name":"node-1","version":"0.1.0","drain":{"since":"2026-01-02T01:04:05Z",
+        "reason":"kernel update","by":"socket:uid:0"}})");
+    for (const auto& page : {status_page(agent, {}, {}, {}, now), render_one(agent, View::agent, Format::table, now)})
+        CHECK_THAT(page, Catch::Contains("Drained:  no new VMs for 2h (by socket:uid:0): kernel update\n"));
+    CHECK_THAT(status_page(object(R"({"drain":null})"), {}, {}, {}, now), !Catch::Contains("Drained"));
+    CHECK_THAT(status_page(object(R"({"drain":{"reason":null,"by":"b"}})"), {}, {}, {}, now),
+               Catch::Contains("(by b)\n"));
+    CHECK(render_one(agent, View::agent, Format::name, now) == "node-1\n");
+    CHECK(done_line("agent", "takes no new VMs", agent) == "agent takes no new VMs\n");
 }
 
 TEST_CASE("a change that went well is one line") {

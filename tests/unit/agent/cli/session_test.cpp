@@ -78,6 +78,25 @@ TEST_CASE("scripts get the resource in the format they asked for") {
     CHECK(bench.console.written == "web\n");
 }
 
+TEST_CASE("the result of a change of the agent is the agent") {
+    Bench bench;
+    FakeClient client{FakeClient::Table{[](const net::ClientRequest& request) {
+        if (request.method == net::Method::get && request.target == "/v1")
+            return json_answer(200, R"({"name":"node-1","drain":null})");
+        return json_answer(202, operation("succeeded", R"(,"result":{"href":"/v1"})"));
+    }}};
+    Change change;
+    change.target = "/v1/agent/undrain";
+    change.view = View::agent;
+    change.subject = "agent";
+    change.done = "takes new VMs again";
+    CHECK(bench.run(with(change, Format::json), client) == ExitCode::done);
+    CHECK(json::parse(bench.console.written) == json::parse(R"({"name":"node-1","drain":null})"));
+    bench.console.written.clear();
+    CHECK(bench.run(with(change), client) == ExitCode::done);
+    CHECK(bench.console.written == "agent takes new VMs again\n");
+}
+
 TEST_CASE("on a terminal a bar moves about once a second and is wiped at the end") {
     Bench bench;
     bench.console.columns = 60;
