@@ -23,11 +23,11 @@ void BeatSchedule::answered(base::Instant sent, base::Duration ttl, base::Random
 }
 
 void BeatSchedule::sent(base::Instant now) noexcept {
-    told_ = reason(now);
+    told_ = reason();
     last_sent_ = now;
     not_before_ = now;
     first_change_.reset();
-    if (asked_at_ <= now) asked_ = Reason::periodic;
+    asked_ = Reason::periodic;
 }
 
 void BeatSchedule::lost() noexcept {
@@ -64,8 +64,8 @@ base::Instant BeatSchedule::due() const noexcept {
     return when;
 }
 
-Reason BeatSchedule::reason(base::Instant now) const noexcept {
-    if (asked_ != Reason::periodic && asked_at_ <= now) return asked_;
+Reason BeatSchedule::reason() const noexcept {
+    if (asked_ != Reason::periodic) return asked_;
     return first_change_ ? Reason::change : Reason::periodic;
 }
 

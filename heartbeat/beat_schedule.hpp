@@ -36,7 +36,8 @@ public:
     void ask(Reason reason, base::Instant when) noexcept;
 
     [[nodiscard]] base::Instant due() const noexcept;
-    [[nodiscard]] Reason reason(base::Instant now) const noexcept;
+    // Of the next one, whenever that is sent.
+    [[nodiscard]] Reason reason() const noexcept;
 
 private:
     [[nodiscard]] base::Instant change_due() const noexcept;

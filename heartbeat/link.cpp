@@ -134,7 +134,7 @@ CoreCall Link::beat(base::Instant now, base::Wall wall) {
         full_sync_at_ = now + part_of(full_sync_every_, 0.8 + 0.4 * p_.random.uniform());
     }
     beat_ = {};
-    auto reason = schedule_.reason(now);
+    auto reason = schedule_.reason();
     if (reason == Reason::periodic && p_.state.wants_full() && p_.state.acked() == 0) reason = Reason::change;
     beat_.reason = reason;
     auto conditions = p_.node.conditions();
@@ -380,6 +380,13 @@ void Link::refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effe
     auto why = why_refused(answer);
     if (status == 401) return certificate_refused(call, std::move(why), now, wall);
     if (call.call == Call::leave) return;
+    if (call.call == Call::facts && status != 404 && status != 409 && status != 410) {
+        // Beats go on: what is must not wait for what was.
+        ++status_.failures;
+        facts_at_ = now + (status >= 500 || status == 429 ? facts_retry_.after_failure(p_.random, answer.retry_after)
+                                                          : between(slow_first, slow_last, p_.random));
+        return;
+    }
     if (call.call == Call::enroll) {
         if (status == 403 || status == 422 || status == 400 || status == 404 || status == 409)
             return slow_down(LinkState::refused, fmt::format("Core doesn't enrol this agent: {}", why), now, wall);
@@ -398,7 +405,9 @@ void Link::refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effe
         case 422:
             // What we told isn't understood: told whole, it may be.
             if (phase_ == Phase::in_session) lose_session(now);
-            return failed(fmt::format("Core finds fault with what this agent sent: {}", why), {}, now, wall);
+            failed(fmt::format("Core finds fault with what this agent sent: {}", why), {}, now, wall);
+            attempt_at_ = std::max(attempt_at_, now + session_retry_.after_failure(p_.random, {}));
+            return;
         case 404:
             if (call.call == Call::session) {
                 if (may_enrol()) {
@@ -412,7 +421,7 @@ void Link::refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effe
             }
             lose_session(now);
             // Once at once; a Core that forgets each session is given time.
-            if (++lost_sessions_ > 1) attempt_at_ = now + retry_.after_failure(p_.random, {});
+            if (lost_sessions_++ > 0) attempt_at_ = now + session_retry_.after_failure(p_.random, {});
             return say(LinkState::connecting, "Core doesn't know the session any more", wall);
         case 409:
             phase_ = Phase::duplicate;
@@ -446,18 +455,7 @@ void Link::refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effe
         case 429: return failed(std::move(why), answer.retry_after, now, wall);
         default: break;
     }
-    if (status >= 500) {
-        if (call.call == Call::facts) {
-            facts_at_ = now + facts_retry_.after_failure(p_.random, answer.retry_after);
-            return;
-        }
-        return failed(std::move(why), answer.retry_after, now, wall);
-    }
-    if (call.call == Call::facts) {  // nothing is gained by sending them again soon
-        ++status_.failures;
-        facts_at_ = now + between(slow_first, slow_last, p_.random);
-        return;
-    }
+    if (status >= 500) return failed(std::move(why), answer.retry_after, now, wall);
     slow_down(LinkState::refused, std::move(why), now, wall);
 }
 
@@ -529,6 +527,7 @@ std::optional<std::string> Link::beaten(const CoreAnswer& answer, Effects& effec
         if (const auto told = read_core_urls(*urls); told && !told->empty()) take_urls(*told, effects);
     settled_ = true;
     lost_sessions_ = 0;
+    session_retry_.succeeded();
     renewed_in_vain_ = false;
     succeeded(now);
     ++status_.beats;

@@ -189,6 +189,7 @@ private:
     std::uint64_t seq_ = 0;
     bool settled_ = false;             // a beat of this session was answered
     std::uint64_t lost_sessions_ = 0;  // since the last beat that was answered well
+    Retry session_retry_;              // likewise
     bool outage_ = false;              // Core was away for long enough that others wait for it, too
     Beat beat_;                        // that is under way
     BeatSchedule schedule_;

@@ -33,7 +33,7 @@ TEST_CASE("the next beat comes within the last seventh of the time to live", "[h
         auto schedule = at_rest(random);
         first = std::min<base::Duration>(first, schedule.due() - start);
         last = std::max<base::Duration>(last, schedule.due() - start);
-        CHECK(schedule.reason(schedule.due()) == Reason::periodic);
+        CHECK(schedule.reason() == Reason::periodic);
     }
     CHECK(first >= 51s);
     CHECK(first < 52s);
@@ -49,7 +49,7 @@ TEST_CASE("a change is told after 200 ms of quiet", "[heartbeat]") {
     CHECK(schedule.due() == later + 200ms);
     schedule.changed(later + 150ms);
     CHECK(schedule.due() == later + 350ms);
-    CHECK(schedule.reason(schedule.due()) == Reason::change);
+    CHECK(schedule.reason() == Reason::change);
 }
 
 TEST_CASE("changes without a pause are told once a second", "[heartbeat]") {
@@ -82,19 +82,19 @@ TEST_CASE("what a lost beat was to tell is told with the next", "[heartbeat]") {
         schedule.changed(start + 5s);
         schedule.sent(start + 6s);
         schedule.lost();
-        CHECK(schedule.reason(start + 8s) == Reason::change);
+        CHECK(schedule.reason() == Reason::change);
     }
     SECTION("a wake") {
         schedule.ask(Reason::wake, start + 5s);
         schedule.sent(start + 5s);
         schedule.lost();
-        CHECK(schedule.reason(start + 8s) == Reason::wake);
+        CHECK(schedule.reason() == Reason::wake);
     }
     SECTION("but not that it was about to sleep") {
         schedule.ask(Reason::suspend, start + 5s);
         schedule.sent(start + 5s);
         schedule.lost();
-        CHECK(schedule.reason(start + 8s) == Reason::periodic);
+        CHECK(schedule.reason() == Reason::periodic);
     }
 }
 
@@ -104,11 +104,11 @@ TEST_CASE("of two reasons the weightier is told, and a wake ends a suspend", "[h
     schedule.changed(start + 5s);
     schedule.ask(Reason::network, start + 6s);
     schedule.ask(Reason::wake, start + 7s);
-    CHECK(schedule.reason(start + 6s) == Reason::wake);
+    CHECK(schedule.reason() == Reason::wake);
     schedule.ask(Reason::suspend, start + 6s);
-    CHECK(schedule.reason(start + 6s) == Reason::suspend);
+    CHECK(schedule.reason() == Reason::suspend);
     schedule.ask(Reason::wake, start + 6s);
-    CHECK(schedule.reason(start + 6s) == Reason::wake);
+    CHECK(schedule.reason() == Reason::wake);
 }
 
 TEST_CASE("the first beat after an outage isn't brought forward by a change", "[heartbeat]") {
