@@ -213,9 +213,9 @@ CoreAck read_outcome(Members& members, std::initializer_list<std::string_view> s
     const bool bad = ack.state == "failed" || ack.state == "rejected";
     if (const auto* problem = members.may("problem")) {
         ack.problem = read_problem(*problem, members.at("problem"), faults);
-        if (!bad) members.fault("problem", fmt::format("doesn't go with {}", ack.state));
+        if (!bad) members.fault("problem", "goes with failed and rejected");
     } else if (bad) {
-        members.fault("problem", fmt::format("is missing, with {}", ack.state));
+        members.fault("problem", "is missing");
     }
     return ack;
 }

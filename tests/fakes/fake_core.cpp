@@ -26,6 +26,7 @@ constexpr std::size_t answer_bytes = 4 * 1024 * 1024 - 64 * 1024;  // for its co
 constexpr std::size_t command_bytes = 256 * 1024;
 constexpr std::size_t commands_in_answer = 100;
 constexpr std::size_t most_violations = 1000;
+constexpr std::size_t most_detail = 4096;
 constexpr std::size_t most_in_page = 100;
 
 net::Response answer(unsigned status, const json::object& body) {
@@ -543,7 +544,12 @@ std::string_view FakeCore::presence(const Agent& agent) const {
 }
 
 net::Response FakeCore::refuse(std::string_view who, std::string_view route, const ContractFaults& wrong) {
-    const auto detail = fmt::format("{}", fmt::join(wrong, "; "));
+    auto detail = fmt::format("{}", fmt::join(wrong, "; "));
+    if (detail.size() > most_detail) {
+        auto end = most_detail;
+        while ((static_cast<unsigned char>(detail[end]) & 0xC0U) == 0x80U) --end;  // no half of a character
+        detail.resize(end);
+    }
     note(fmt::format("{} {}: {}", who, route, detail));
     return problem(422, "validation_failed", "Validation failed", detail);
 }
