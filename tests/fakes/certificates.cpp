@@ -2,6 +2,7 @@
 
 #include <openssl/bio.h>
 #include <openssl/ec.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -22,6 +23,10 @@ std::string pem(Write write) {
     char* text = nullptr;
     const long length = BIO_get_mem_data(bio.get(), &text);
     return {text, static_cast<std::size_t>(length)};
+}
+
+std::unique_ptr<BIO, decltype(&BIO_free)> reader(const std::string& text) {
+    return {BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), &BIO_free};
 }
 
 std::string certificate_pem(const X509* certificate) {
@@ -51,7 +56,34 @@ CertificateAuthority::CertificateAuthority(const std::string& name)
     pem_ = certificate_pem(certificate_.get());
 }
 
+CertificateAuthority::CertificateAuthority(const Identity& kept, long serial)
+    : key_(nullptr, &EVP_PKEY_free), certificate_(nullptr, &X509_free), pem_(kept.certificate), serial_(serial) {
+    const auto certificate = reader(kept.certificate);
+    certificate_.reset(PEM_read_bio_X509(certificate.get(), nullptr, nullptr, nullptr));
+    must(certificate_ != nullptr, "PEM of the CA");
+    const auto key = reader(kept.key);
+    key_.reset(PEM_read_bio_PrivateKey(key.get(), nullptr, nullptr, nullptr));
+    must(key_ && X509_check_private_key(certificate_.get(), key_.get()) == 1, "key of the CA");
+}
+
 CertificateAuthority::~CertificateAuthority() = default;
+
+Identity CertificateAuthority::kept() const {
+    return {pem_, pem([this](BIO* bio) {
+                return PEM_write_bio_PKCS8PrivateKey(bio, key_.get(), nullptr, nullptr, 0, nullptr, nullptr);
+            })};
+}
+
+std::optional<std::string> CertificateAuthority::sign(const std::string& request, const Subject& subject) {
+    const auto bio = reader(request);
+    const std::unique_ptr<X509_REQ, decltype(&X509_REQ_free)> asked{
+        PEM_read_bio_X509_REQ(bio.get(), nullptr, nullptr, nullptr), &X509_REQ_free};
+    EVP_PKEY* key = asked ? X509_REQ_get0_pubkey(asked.get()) : nullptr;
+    const bool proven = key != nullptr && X509_REQ_verify(asked.get(), key) == 1;
+    ERR_clear_error();
+    if (!proven) return std::nullopt;
+    return certificate_pem(make(subject, key, certificate_.get()).get());
+}
 
 CertificateAuthority::Certificate CertificateAuthority::make(const Subject& subject, EVP_PKEY* key,
                                                              const X509* issuer) {

@@ -4,6 +4,7 @@
 #include <openssl/types.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,11 +27,17 @@ struct Subject {
 class CertificateAuthority {
 public:
     explicit CertificateAuthority(const std::string& name);
+    // One that was made before. What it signs is numbered from `serial` on. Throws std::runtime_error when the PEMs
+    // are none.
+    CertificateAuthority(const Identity& kept, long serial);
     ~CertificateAuthority();
     CertificateAuthority(const CertificateAuthority&) = delete;
     CertificateAuthority& operator=(const CertificateAuthority&) = delete;
 
     [[nodiscard]] const std::string& certificate() const noexcept { return pem_; }
+    [[nodiscard]] Identity kept() const;  // the CA itself, with its key
+    // For the key of the certificate request in PEM; nullopt: it is no request, or not signed with its key.
+    [[nodiscard]] std::optional<std::string> sign(const std::string& request, const Subject& subject);
     // `password` not empty: the key is encrypted with it.
     [[nodiscard]] Identity issue(const Subject& subject, const std::string& password = {});
     // A revocation list with these, PEM; it is due for renewal in `valid_s`.
