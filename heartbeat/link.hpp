@@ -56,16 +56,16 @@ struct LinkStatus {
 };
 
 struct LinkSettings {
-    std::string url;                             // of the configuration
-    std::string token;                           // of the configuration; empty: none
+    std::string url = {};                        // of the configuration
+    std::string token = {};                      // of the configuration; empty: none
     std::chrono::milliseconds interval{30'000};  // between beats before Core has said
     bool own_certificate = true;                 // made at enrolment and renewed; false: the operator's
-    std::string install_id;
+    std::string install_id = {};
     std::uint64_t epoch = 0;
-    std::string boot_id;
+    std::string boot_id = {};
     // Of the installation, PEM; empty with a certificate of the operator's.
-    std::string key;
-    std::string csr;
+    std::string key = {};
+    std::string csr = {};
 };
 
 // What is known of Core, and kept over restarts.
