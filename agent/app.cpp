@@ -3,6 +3,7 @@
 #include "agent/config/config_loader.hpp"
 #include "storage/boot_id.hpp"
 
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <fmt/format.h>
 
@@ -47,6 +48,15 @@ Reserve reserve_of(const Config& config) {
 // Made by us over our own directory.
 bool has_own_pool(const Config& config) { return config.libvirt.storage_pool == Config{}.libvirt.storage_pool; }
 
+CoreSettings core_settings(const Config& config) {
+    return {.url = config.agent.api_url,
+            .token = config.core.enroll_token,
+            .interval = config.agent.heartbeat_interval,
+            .state_dir = config.state_dir,
+            .certificate = config.core.tls.cert,
+            .key = config.core.tls.key};
+}
+
 std::string image_dir(const Config& config) {
     return config.libvirt.image_cache.empty() ? config.state_dir + "/images" : config.libvirt.image_cache;
 }
@@ -87,17 +97,26 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
       loop_(s_.clock),
       health_(s_.clock, GHOST_VERSION),
       facts_({.name = config_.agent.name.empty() ? host_name() : config_.agent.name,
-              .agent_id = identity_.agent_id,
               .version = GHOST_VERSION,
-              .started_at = started_at_,
-              .core_state = config_.agent.api_url.empty() ? "disabled" : "not_served"}),
+              .started_at = started_at_}),
       answers_({operations_, index_, images_, s_.clock,
-                [this] { return api::root_resource(facts_, s_.hypervisor.link(), drain_); }}),
+                [this] { return api::root_resource(facts_, s_.hypervisor.link(), drain_, core_); }}),
       idempotency_(s_.executor, answers_, s_.clock),
       announcer_({events_, answers_}),
       metrics_(GHOST_VERSION),
+      core_(s_.executor, core_settings(config_),
+            {s_.core, identity_, api_, operations_, index_, s_.files, s_.store, s_.clock, s_.random, s_.log},
+            CoreNode{{.name = facts_.name,
+                      .version = GHOST_VERSION,
+                      .features = [] { return api::features(); },
+                      .resources = [this] { return to_json(capacity_.resources()); },
+                      .health = health_,
+                      .local_addresses = s_.local_addresses,
+                      .tailscale_ip = [] { return std::optional<std::string>{}; },
+                      .drain = [this] { return drain_.to_json(); }}}),
       host_objects_made_(s_.executor),
-      tasks_(s_.executor, s_.log) {
+      tasks_(s_.executor, s_.log),
+      core_tasks_(s_.executor, s_.log) {
     observer_.on_sync = [this] { return settle_host_objects(); };
     observer_.is_ours = [this](const Vm& vm) {
         // One that is being adopted is ours when the adoption says so; the record of one that failed may have been
@@ -119,17 +138,14 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
     operations_.on_change = [this](const Operation& operation) {
         if (is_terminal(operation.state)) {
             metrics_.operation_ended(operation);
+            core_.operation_ended(operation);
             if (operation.target.type == "vm") index_.touch(operation.target.id);  // it shows with its VM no more
         }
         announcer_.operation(operation);
     };
-    operations_.before_end = [this](storage::Changes& changes) {
-        vms_.renew(changes);
-        images_.renew(changes);
-    };
+    connect_core();
     operations_.on_forgotten = [this](const std::string& id) { announcer_.operation_forgotten(id); };
     drain_.on_change = [this] { announcer_.agent(); };
-    index_.on_changed = [this](std::string_view id) { announcer_.vm(id); };
     s_.server.on_refused([this](net::Method method, unsigned status) { metrics_.refused(method, status); });
     loop_.on_lag = [this](std::chrono::microseconds lag) { metrics_.loop_lag(lag); };
     add_health_checks();
@@ -161,6 +177,7 @@ asio::awaitable<void> App::start() {
     tasks_.spawn("health", watch_health());
     tasks_.spawn("history", operations_.prune_forever());
     tasks_.spawn("readiness", announce_ready());
+    core_tasks_.spawn("Ghost Core", core_.run());
     for (const auto& note : config_.notes) s_.log.warn(note);
     s_.log.info("ghost-agent started", {{"version", GHOST_VERSION}, {"epoch", identity_.epoch}});
 }
@@ -171,6 +188,7 @@ asio::awaitable<void> App::watch_health() {
     do {
         (void)health_.report(false);
         announcer_.agent();
+        core_.look_again();
         // What is wrong with network or pool may have been mended, by others.
         const bool faulty = !network_fault_.empty() || !pool_fault_.empty();
         if (!faulty) next_look = s_.clock.now() + host_objects_interval;
@@ -203,7 +221,9 @@ asio::awaitable<void> App::load_state() {
     const auto unfinished = operations_.restore(state->operations, state->keys);
     co_await images_.settle();
     announcer_.settle_history();
+    core_.restore(*state);
     recover(unfinished);
+    co_await core_.open();
 }
 
 void App::recover(const std::vector<Operation>& unfinished) {
@@ -337,15 +357,25 @@ asio::awaitable<void> App::announce_ready() {
     while (co_await s_.clock.sleep_for(manager.interval)) manager.tell("WATCHDOG=1");
 }
 
+// The link ends before anything that it tells of does.
+asio::awaitable<void> App::leave_core() {
+    co_await asio::this_coro::throw_if_cancelled(false);
+    core_tasks_.cancel();
+    co_await core_tasks_.drain();
+    co_await core_.leave();
+}
+
 asio::awaitable<void> App::stop() {
+    using namespace asio::experimental::awaitable_operators;
     co_await asio::this_coro::throw_if_cancelled(false);
     stopping_ = true;
     s_.log.info("ghost-agent stops; VMs go on as they are");
     if (s_.service_manager.tell) s_.service_manager.tell("STOPPING=1");
+    core_.close();
     operations_.close_intake();
     events_.close();
     images_.close();
-    co_await s_.server.shut_down(request_grace);
+    co_await (s_.server.shut_down(request_grace) && leave_core());
     co_await operations_.stop();
     co_await images_.drain();
     tasks_.cancel();
@@ -371,6 +401,7 @@ void App::reload(const Reload& fresh) {
         config_.api.tls = config.api.tls;
         config_.grpc.tls = config.grpc.tls;  // where the API's stand when it has none of its own; nothing else reads it
     }
+    tasks_.spawn("certificate for Core", core_.reload_certificate());
     config_.images.catalogue = config.images.catalogue;
     images_.use_catalogue(config.images.catalogue);
     // What was swapped just now is not among what needs a restart.

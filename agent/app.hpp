@@ -5,6 +5,7 @@
 #include "agent/api/announcer.hpp"
 #include "agent/api/routes.hpp"
 #include "agent/config/config.hpp"
+#include "agent/core/ghost_core.hpp"
 #include "agent/events/event_log.hpp"
 #include "agent/host/cache_room.hpp"
 #include "agent/host/capacity.hpp"
@@ -29,6 +30,7 @@
 #include "base/process.hpp"
 #include "base/random.hpp"
 #include "base/task_group.hpp"
+#include "heartbeat/core_link.hpp"
 #include "heartbeat/identity.hpp"
 #include "net/server.hpp"
 #include "net/web.hpp"
@@ -46,6 +48,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -66,6 +69,8 @@ struct Seams {
     net::Server& server;
     net::Web& web;
     ServiceManager service_manager = {};
+    heartbeat::CoreLink* core = nullptr;                             // null: no Core can be reached
+    std::function<std::vector<std::string>()> local_addresses = {};  // of this host; empty: none are told
 };
 
 // Why the agent can't start, in a sentence that names what to change.
@@ -121,6 +126,7 @@ private:
     boost::asio::awaitable<void> settle_host_objects();
     boost::asio::awaitable<void> make_host_objects();
     boost::asio::awaitable<void> announce_ready();
+    boost::asio::awaitable<void> leave_core();
     boost::asio::awaitable<void> settle_host_boot();
     boost::asio::awaitable<void> back_up_daily();
     boost::asio::awaitable<void> tend_state();
@@ -136,6 +142,8 @@ private:
     void use_disk_directory(const std::string& path);
     void recover(const std::vector<Operation>& unfinished);
     void add_health_checks();
+    void connect_core();
+    [[nodiscard]] std::optional<Metrics::Now::Core> core_metrics() const;
     void add_routes();
     void open_listeners();
     // `key`: which setting a fault is told of.
@@ -179,9 +187,11 @@ private:
     Metrics metrics_;
     net::Router router_;
     net::Handler api_;
+    GhostCore core_;
     base::Notifier host_objects_made_;
     bool making_host_objects_ = false;
     base::TaskGroup tasks_;
+    base::TaskGroup core_tasks_;  // ends before the goodbye to Core
 
     std::vector<std::shared_ptr<net::Listener>> tls_listeners_;
     std::string tls_fault_;      // why the TLS listeners are closed; empty when they aren't

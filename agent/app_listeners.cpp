@@ -102,6 +102,7 @@ net::Handler App::metrics_handler() {
         const auto store = s_.store.health();
         now.state_sound = store.loss.empty() && store.fault.empty() && store.reserve;
         now.lanes = s_.hypervisor.lanes();
+        now.core = core_metrics();
         net::Response response;
         response.content_type = "text/plain; version=0.0.4; charset=utf-8";
         response.body = metrics_.expose(now);

@@ -5,6 +5,8 @@
 #include "agent/service_notify.hpp"
 #include "agent/state_directory.hpp"
 #include "base/ids.hpp"
+#include "heartbeat/https_core.hpp"
+#include "net/local_addresses.hpp"
 #include "storage/local_files.hpp"
 #include "storage/sqlite_store.hpp"
 #include "storage/worker_pool.hpp"
@@ -24,6 +26,8 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <system_error>
 #include <utility>
 
@@ -131,6 +135,17 @@ std::unique_ptr<net::Web> make_web(const Config& config) {
     return net::make_web({std::move(*tls), config.images.allow_private_addresses, std::move(*proxy)});
 }
 
+// Its trust root is its own.
+heartbeat::HttpsCore make_core_link(const Config& config) {
+    const auto& path = config.core.tls.ca;
+    if (path.empty()) return heartbeat::HttpsCore{{}};
+    std::ifstream in{path};
+    std::ostringstream out;
+    out << in.rdbuf();
+    if (!in) throw StartFault{fmt::format("core.tls_ca: cannot read {}", path)};
+    return heartbeat::HttpsCore{std::move(out).str()};
+}
+
 int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
     asio::io_context loop{1};
     base::SystemClock clock;
@@ -145,6 +160,7 @@ int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
     virt::LibvirtHypervisor hypervisor{
         loop, config.libvirt.uri, clock, random, log, {.virt_type = config.libvirt.virt_type}};
     const auto web = make_web(config);
+    auto core = make_core_link(config);
     const auto server =
         net::make_http_server(loop.get_executor(), {}, log,
                               {.request_id = [&clock, &random] { return base::make_uuid(clock, random); },
@@ -161,7 +177,9 @@ int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
              .hypervisor = hypervisor,
              .server = *server,
              .web = *web,
-             .service_manager = make_service_manager()}};
+             .service_manager = make_service_manager(),
+             .core = &core,
+             .local_addresses = [] { return net::local_addresses(); }}};
 
     std::exception_ptr fault;
     bool ended = false;

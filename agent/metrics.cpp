@@ -95,6 +95,31 @@ struct Metrics::Families {
                                                          .Name("ghost_agent_lane_breaker_open")
                                                          .Help("1 while every lane of the class is overdue.")
                                                          .Register(registry);
+    // Empty while there is no Core.
+    prometheus::Family<prometheus::Gauge>& core_beat = BuildGauge()
+                                                           .Name("ghost_agent_heartbeat_success")
+                                                           .Help("1 when Ghost Core answered the last heartbeat well.")
+                                                           .Register(registry);
+    prometheus::Family<prometheus::Gauge>& core_age =
+        BuildGauge()
+            .Name("ghost_agent_heartbeat_age_seconds")
+            .Help("Time since the last heartbeat that Ghost Core answered well; absent before the first.")
+            .Register(registry);
+    prometheus::Family<prometheus::Gauge>& core_round_trip =
+        BuildGauge()
+            .Name("ghost_agent_heartbeat_round_trip_seconds")
+            .Help("From sending the last heartbeat that was answered well to its answer.")
+            .Register(registry);
+    prometheus::Family<prometheus::Gauge>& core_beats =
+        BuildGauge().Name("ghost_agent_heartbeats").Help("Heartbeats since the start, by outcome.").Register(registry);
+    prometheus::Family<prometheus::Gauge>& core_facts = BuildGauge()
+                                                            .Name("ghost_agent_core_facts_waiting")
+                                                            .Help("Facts that Ghost Core doesn't have yet.")
+                                                            .Register(registry);
+    prometheus::Family<prometheus::Gauge>& core_commands = BuildGauge()
+                                                               .Name("ghost_agent_core_commands_unfinished")
+                                                               .Help("Commands of Ghost Core that are under way.")
+                                                               .Register(registry);
 };
 
 Metrics::Metrics(const std::string& version) : families_(std::make_unique<Families>()) {
@@ -143,6 +168,16 @@ std::string Metrics::expose(const Now& now) {
         f.lanes.Add({{"class", lane.name}, {"state", "replaced"}}).Set(static_cast<double>(lane.replaced));
         f.lane_queue.Add({{"class", lane.name}}).Set(static_cast<double>(lane.queued));
         f.breaker.Add({{"class", lane.name}}).Set(lane.breaker_open ? 1 : 0);
+    }
+    if (now.core) {
+        const auto& core = *now.core;
+        f.core_beat.Add({}).Set(core.beat_succeeded ? 1 : 0);
+        if (core.beat_age) f.core_age.Add({}).Set(*core.beat_age);
+        if (core.beat_age) f.core_round_trip.Add({}).Set(core.round_trip);
+        f.core_beats.Add({{"outcome", "answered"}}).Set(static_cast<double>(core.beats));
+        f.core_beats.Add({{"outcome", "failed"}}).Set(static_cast<double>(core.beats_failed));
+        f.core_facts.Add({}).Set(static_cast<double>(core.facts_waiting));
+        f.core_commands.Add({}).Set(static_cast<double>(core.commands_unfinished));
     }
     return prometheus::TextSerializer{}.Serialize(f.registry.Collect());
 }

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,17 @@ public:
         std::uint64_t last_event = 0;
         bool state_sound = true;  // the state database lost nothing, takes writes and has its reserve
         std::vector<virt::LaneStats> lanes;
+        // Of the link to Ghost Core; nullopt: there is none.
+        struct Core {
+            bool beat_succeeded = false;     // the last one
+            std::optional<double> beat_age;  // seconds since the last that did; nullopt: none did yet
+            double round_trip = 0;           // of it, seconds
+            std::uint64_t beats = 0;         // that did, since the start
+            std::uint64_t beats_failed = 0;  // likewise
+            std::size_t facts_waiting = 0;
+            std::size_t commands_unfinished = 0;
+        };
+        std::optional<Core> core;
     };
     // The text exposition format.
     [[nodiscard]] std::string expose(const Now& now);

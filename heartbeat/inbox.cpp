@@ -73,12 +73,12 @@ std::string to_document(const Command& command) {
                      {"kind", command.kind},
                      {"target", command.target},
                      {"received", base::to_unix_ms(command.received)},
-                     {"deadline_s", command.deadline.count()},
                      {"state", name_of(command.state)},
                      {"operation", command.operation},
                      {"confirmed", command.confirmed},
                      {"secret", command.secret}};
     if (command.if_generation) out["if_generation"] = *command.if_generation;
+    if (command.deadline) out["deadline_s"] = command.deadline->count();
     if (command.not_after) out["not_after"] = base::to_unix_ms(*command.not_after);
     if (!command.problem.empty()) out["problem"] = command.problem;
     if (command.state == CommandState::accepted && !command.secret) out["params"] = command.params;
@@ -99,7 +99,7 @@ base::Result<Command> command_from_document(std::string_view document) {
     command.kind = text_member(in, "kind").value_or("");
     command.target = text_member(in, "target").value_or("");
     command.received = base::from_unix_ms(*received);
-    command.deadline = std::chrono::seconds{whole_member(in, "deadline_s").value_or(0)};
+    if (const auto deadline = whole_member(in, "deadline_s")) command.deadline = std::chrono::seconds{*deadline};
     command.state = *state;
     command.operation = text_member(in, "operation").value_or("");
     command.confirmed = flag_member(in, "confirmed").value_or(false);
@@ -151,7 +151,7 @@ Command Inbox::read(const json::object& document, std::string id, base::Wall now
         } else if (key == "not_after" && value.is_string()) {
             command.not_after = wall_from_rfc3339(value.get_string());
             if (!command.not_after) fault("/not_after", "expected a time such as 2026-01-02T03:04:05Z");
-        } else if (key == "deadline_s" && value.is_int64() && value.get_int64() >= 0 &&
+        } else if (key == "deadline_s" && value.is_int64() && value.get_int64() >= 1 &&
                    value.get_int64() <= longest_deadline.count()) {
             command.deadline = std::chrono::seconds{value.get_int64()};
         } else if (key == "kind" || key == "target" || key == "params" || key == "if_generation" ||

@@ -32,9 +32,9 @@ struct Command {
     std::string target;  // id or name; empty: none
     boost::json::object params = {};
     std::optional<std::uint64_t> if_generation = {};
-    std::optional<base::Wall> not_after = {};  // by Core's clock
-    std::chrono::seconds deadline{60};         // to begin it, counted from its receipt
-    base::Wall received = {};                  // by ours
+    std::optional<base::Wall> not_after = {};           // by Core's clock
+    std::optional<std::chrono::seconds> deadline = {};  // for all of it, counted from its receipt
+    base::Wall received = {};                           // by ours
     CommandState state = CommandState::accepted;
     std::string operation = {};        // id of what it began
     boost::json::object problem = {};  // why it failed or was rejected

@@ -252,7 +252,10 @@ Link::Effects Link::took(const CoreCall& call, const base::Result<CoreAnswer>& a
     Effects effects;
     if (call.call == Call::heartbeat) {
         status_.last_beat_succeeded = answer && answer->status == 200;
-        if (!status_.last_beat_succeeded) schedule_.lost();
+        if (!status_.last_beat_succeeded) {
+            ++status_.beats_failed;
+            schedule_.lost();
+        }
         if (beat_.reason == Reason::suspend) suspend_pending_ = false;
     }
     if (!answer) {
@@ -309,6 +312,7 @@ Link::Effects Link::took(const CoreCall& call, const base::Result<CoreAnswer>& a
     const auto why = fmt::format("the answer of {} to {} can't be used: {}", call.url, name_of(call.call), *unusable);
     if (call.call == Call::heartbeat) {
         status_.last_beat_succeeded = false;
+        ++status_.beats_failed;
         schedule_.lost();
     }
     fault(call, {base::Errc::source_unavailable, why}, effects, now, wall);

@@ -49,6 +49,7 @@ struct LinkStatus {
     base::Duration round_trip = {};            // of it
     base::Instant last_beat_at = {};
     bool last_beat_succeeded = false;
+    std::uint64_t beats_failed = 0;                      // likewise
     std::uint64_t beats = 0;                             // answered since the start
     std::uint64_t failures = 0;                          // calls that failed, since the start
     std::optional<std::chrono::milliseconds> skew = {};  // Core's clock minus ours

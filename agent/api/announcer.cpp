@@ -114,7 +114,10 @@ void Announcer::image(const std::string& name) const {
 
 void Announcer::agent() const {
     auto resource = a_.answers.agent();
-    auto version = digest_of(resource);
+    auto steady = resource;
+    for (const auto* volatile_member : {"last_beat_at", "round_trip_ms"})
+        steady.at("core").as_object().erase(volatile_member);
+    auto version = digest_of(steady);
     a_.events.publish("agent.updated", "/v1", std::move(version), std::move(resource));
 }
 

@@ -21,17 +21,18 @@ json::object hypervisor_json(const virt::Link& link) {
 
 }  // namespace
 
-json::object root_resource(const RootFacts& facts, const virt::Link& link, const Drain& drain) {
-    const auto agent_id = facts.agent_id.empty() ? json::value(nullptr) : json::value(facts.agent_id);
-    return {{"name", facts.name},
-            {"agent_id", agent_id},
-            {"version", facts.version},
-            {"started_at", base::rfc3339(facts.started_at)},
-            {"features", json::array{"vms", "images", "operations", "resources", "events", "orphans", "adopt",
-                                     "if_match", "idempotency_key", "dry_run", "drain"}},
-            {"hypervisor", hypervisor_json(link)},
-            {"core", json::object{{"state", facts.core_state}}},
-            {"drain", drain.to_json()}};
+json::array features() {
+    return {"vms",   "images",   "operations",      "resources", "events", "orphans",
+            "adopt", "if_match", "idempotency_key", "dry_run",   "drain",  "core"};
+}
+
+json::object root_resource(const RootFacts& facts, const virt::Link& link, const Drain& drain, const GhostCore& core) {
+    const auto id = core.status().agent_id;
+    const auto agent_id = id.empty() ? json::value(nullptr) : json::value(id);
+    return {{"name", facts.name},       {"agent_id", agent_id},
+            {"version", facts.version}, {"started_at", base::rfc3339(facts.started_at)},
+            {"features", features()},   {"hypervisor", hypervisor_json(link)},
+            {"core", core.resource()},  {"drain", drain.to_json()}};
 }
 
 void add_root_routes(net::Router& router, const Answers& answers, const Capacity& capacity) {

@@ -5,6 +5,7 @@
 #include "agent/api/answers.hpp"
 #include "agent/api/idempotency.hpp"
 #include "agent/api/request.hpp"
+#include "agent/core/ghost_core.hpp"
 #include "agent/events/event_log.hpp"
 #include "agent/host/capacity.hpp"
 #include "agent/host/drain.hpp"
@@ -30,16 +31,18 @@ void add_event_routes(net::Router& router, EventLog& events, base::Clock& clock)
 
 struct RootFacts {
     std::string name;
-    std::string agent_id;
     std::string version;
     base::Wall started_at;
-    std::string core_state;
 };
+// What this agent can do, as `features` names it.
+[[nodiscard]] boost::json::array features();
+
 void add_root_routes(net::Router& router, const Answers& answers, const Capacity& capacity);
 void add_agent_routes(net::Router& router, Drain& drain, const Answers& answers);
 
 // The resource at /v1.
-[[nodiscard]] boost::json::object root_resource(const RootFacts& facts, const virt::Link& link, const Drain& drain);
+[[nodiscard]] boost::json::object root_resource(const RootFacts& facts, const virt::Link& link, const Drain& drain,
+                                                const GhostCore& core);
 
 // `ready`: empty when new VMs are taken, else why not. `path`: where the full report is beside "/health".
 void add_health_routes(net::Router& router, Health& health, std::function<std::string()> ready,

@@ -127,8 +127,8 @@ private:
         auto& notes = config_.notes;
         if (config_.grpc.configured)
             notes.emplace_back("grpc: configured, not served: this version has no gRPC interface");
-        if (!config_.agent.api_url.empty())
-            notes.emplace_back("agent.api_url: configured, not used: this version does not link to Ghost Core");
+        if (config_.agent.api_url.empty() && !config_.core.enroll_token.empty())
+            notes.emplace_back("core.enroll_token: set, not used: agent.api_url names no Ghost Core");
         if (!config_.agent.version.empty())
             notes.emplace_back("agent.version: read, not used: the program knows its own version");
         if (!config_.api.tls.complete())

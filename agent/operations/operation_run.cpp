@@ -98,7 +98,7 @@ asio::awaitable<void> OperationService::run(std::shared_ptr<Live> live, Work wor
             ended.result_href.clear();
         }
         outcome.changes.emplace_back(to_row(ended));
-        if (co_await commit_end(*live, std::move(outcome.changes))) {
+        if (co_await commit_end(ended, std::move(outcome.changes))) {
             base::fail_point(op.kind + ".end.after");
             op = std::move(ended);
             if (outcome.applied) outcome.applied();
@@ -118,14 +118,14 @@ asio::awaitable<void> OperationService::run(std::shared_ptr<Live> live, Work wor
 }
 
 // An end that isn't on disk hasn't happened: keep trying while the agent lives. False: the agent stops first.
-asio::awaitable<bool> OperationService::commit_end(Live& live, storage::Changes changes) {
+asio::awaitable<bool> OperationService::commit_end(const Operation& ended, storage::Changes changes) {
     base::Duration pause = commit_retry_first;
     for (;;) {
-        if (before_end) before_end(changes);
+        if (before_end) before_end(ended, changes);
         const auto done = co_await base::shielded(store_.commit(changes));
         if (done) co_return true;
         log_.error("an operation's end can't be journalled; trying again",
-                   {{"operation", live.operation_->id}, {"error", done.error().detail}});
+                   {{"operation", ended.id}, {"error", done.error().detail}});
         if (stopping_) co_return false;
         co_await clock_.sleep_for(pause);
         pause = std::min<base::Duration>(pause * 2, commit_retry_last);

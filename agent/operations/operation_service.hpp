@@ -148,9 +148,9 @@ public:
 
     // Called at every visible change.
     std::function<void(const Operation&)> on_change;
-    // Called with the rows that an operation's end changes, right before each try to commit them: what they tell of may
-    // have changed since, by an operation beside it.
-    std::function<void(storage::Changes&)> before_end;
+    // Called with an operation as it ends and the rows that its end changes, right before each try to commit them: what
+    // they tell of may have changed since, by an operation beside it.
+    std::function<void(const Operation& ended, storage::Changes&)> before_end;
     // Called for each that leaves the history.
     std::function<void(const std::string& id)> on_forgotten;
 
@@ -162,7 +162,7 @@ private:
     class Live;  // a running operation's control
 
     boost::asio::awaitable<void> run(std::shared_ptr<Live> live, Work work);
-    boost::asio::awaitable<bool> commit_end(Live& live, storage::Changes changes);
+    boost::asio::awaitable<bool> commit_end(const Operation& ended, storage::Changes changes);
     void start(const std::shared_ptr<Operation>& operation, Work work);
     void admit();
     boost::asio::awaitable<void> await_turn(Live& live);

@@ -48,7 +48,7 @@ TEST_CASE("a command is acked and begins once it is kept", "[heartbeat]") {
     const auto fresh = s.take(start_web);
     REQUIRE(fresh.size() == 1);
     CHECK(fresh[0].kind == "vm.start");
-    CHECK(fresh[0].deadline == 60s);
+    CHECK_FALSE(fresh[0].deadline);
     CHECK(s.acks() == "[]");
     CHECK(s.ready.empty());
     s.inbox.admit(fresh);
@@ -105,7 +105,7 @@ TEST_CASE("a command that can't be read is rejected with its faults, and never b
         GENERATE(R"([{"id": "c1", "kind": "vm.explode", "target": "web"}])", R"([{"id": "c1", "kind": "vm.start"}])",
                  R"([{"id": "c1", "target": "web"}])", R"([{"id": "c1", "kind": "vm.start", "target": 7}])",
                  R"([{"id": "c1", "kind": "vm.start", "target": "web", "not_after": "soon"}])",
-                 R"([{"id": "c1", "kind": "vm.start", "target": "web", "deadline_s": -1}])",
+                 R"([{"id": "c1", "kind": "vm.start", "target": "web", "deadline_s": 0}])",
                  R"([{"id": "c1", "kind": "vm.start", "target": "web", "if_generation": "3"}])",
                  R"([{"id": "c1", "kind": "vm.start", "target": "web", "priority": 3}])",
                  R"([{"id": "c1", "kind": "vm.start", "target": "web", "params": []}])");

@@ -1,0 +1,45 @@
+// What Ghost Core hears of, and what it is to this agent's health.
+#include "agent/app.hpp"
+
+#include <utility>
+
+namespace ghost::agent {
+
+void App::connect_core() {
+    operations_.before_end = [this](const Operation& ended, storage::Changes& changes) {
+        vms_.renew(changes);
+        images_.renew(changes);
+        core_.add_facts(ended, changes);
+    };
+    index_.on_changed = [this](std::string_view id) {
+        announcer_.vm(id);
+        core_.vm_changed(id);
+    };
+    if (!core_.enabled()) return;
+    // An agent whose Core is away serves all the same: this is never `down`.
+    health_.add("core", [this]() -> CheckResult {
+        const auto status = core_.status();
+        using enum heartbeat::LinkState;
+        const bool well = status.state == connected ||
+                          ((status.state == connecting || status.state == enrolling) && status.failures == 0);
+        if (well) return {};
+        return {CheckStatus::degraded,
+                status.detail.empty() ? std::string{heartbeat::name_of(status.state)} : status.detail};
+    });
+}
+
+std::optional<Metrics::Now::Core> App::core_metrics() const {
+    if (!core_.enabled()) return std::nullopt;
+    const auto status = core_.status();
+    Metrics::Now::Core now{.beat_succeeded = status.last_beat_succeeded,
+                           .beat_age = {},
+                           .round_trip = std::chrono::duration<double>(status.round_trip).count(),
+                           .beats = status.beats,
+                           .beats_failed = status.beats_failed,
+                           .facts_waiting = core_.facts_waiting(),
+                           .commands_unfinished = core_.commands_unfinished()};
+    if (status.last_beat) now.beat_age = std::chrono::duration<double>(s_.clock.now() - status.last_beat_at).count();
+    return now;
+}
+
+}  // namespace ghost::agent

@@ -1,0 +1,233 @@
+#include "agent/core/command_runner.hpp"
+
+#include "agent/api/problem.hpp"
+#include "base/ids.hpp"
+
+#include <boost/asio/this_coro.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace ghost::agent {
+namespace asio = boost::asio;
+namespace json = boost::json;
+using heartbeat::Command;
+using heartbeat::CommandState;
+namespace {
+
+constexpr std::chrono::hours look_again{1};  // at an operation that is under way
+
+bool is_forced_stop(const Command& command) {
+    const auto* force = command.params.if_contains("force");
+    return command.kind == "vm.stop" && force != nullptr && force->is_bool() && force->get_bool();
+}
+
+// What may be otherwise in a moment, without anybody changing the command.
+bool passes(std::string_view code) {
+    return code == "hypervisor_unavailable" || code == "operation_in_progress" || code == "overloaded" ||
+           code == "rate_limited";
+}
+
+json::object problem_of(const base::Error& error, std::string_view request_id) {
+    return api::problem_json(error, request_id);
+}
+
+json::object body_of(const net::Response& response) {
+    boost::system::error_code ec;
+    auto parsed = json::parse(response.body, ec);
+    return !ec && parsed.is_object() ? std::move(parsed.get_object()) : json::object{};
+}
+
+std::string text_in(const json::object& in, std::string_view key) {
+    const auto* value = in.if_contains(key);
+    return value != nullptr && value->is_string() ? std::string{value->get_string()} : std::string{};
+}
+
+}  // namespace
+
+base::Principal core_principal() { return {base::Principal::Kind::core, "ghost-core", true}; }
+
+std::optional<CommandRoute> route_of(const Command& command) {
+    const std::string_view kind = command.kind;
+    const auto vm = "/v1/vms/" + net::percent_encode(command.target);
+    if (kind == "vm.create") return CommandRoute{net::Method::post, "/v1/vms"};
+    if (kind == "vm.delete") return CommandRoute{net::Method::del, vm};
+    if (kind == "image.add") return CommandRoute{net::Method::post, "/v1/images"};
+    if (kind == "agent.drain" || kind == "agent.undrain")
+        return CommandRoute{net::Method::post, fmt::format("/v1/agent/{}", kind.substr(kind.find('.') + 1))};
+    if (kind.starts_with("vm.")) return CommandRoute{net::Method::post, fmt::format("{}/{}", vm, kind.substr(3))};
+    return std::nullopt;
+}
+
+CommandRunner::CommandRunner(const asio::any_io_executor& executor, Parts parts)
+    : executor_(executor), p_(std::move(parts)), tasks_(executor, p_.log) {}
+
+net::Request CommandRunner::request_for(const Command& command) const {
+    auto route = route_of(command);
+    net::Request request;
+    request.method = route->method;
+    request.path = std::move(route->path);
+    request.context = {command.id, base::make_traceparent(p_.random), core_principal()};
+    request.headers.set("Idempotency-Key", command.id);
+    if (command.if_generation) request.headers.set("If-Match", fmt::format("\"g{}\"", *command.if_generation));
+    if (!command.params.empty()) {
+        request.body = json::serialize(command.params);
+        request.headers.set("Content-Type", "application/json");
+    }
+    return request;
+}
+
+// The VM by its name, however the command names it: a VM that is still being made has no other.
+std::string CommandRunner::target_of(const Command& command) const {
+    if (command.kind == "vm.create") return "vm " + text_in(command.params, "name");
+    if (command.kind == "image.add") return "image " + json::serialize(command.params);
+    if (command.target.empty()) return "agent";
+    const auto* vm = p_.vms.find_ref(command.target);
+    return "vm " + (vm == nullptr ? command.target : vm->name);
+}
+
+// The request's id is the command's, so the journal knows what a command began, also when its key is forgotten.
+OperationService::Ptr CommandRunner::operation_of(const Command& command) const {
+    if (!command.operation.empty()) return p_.operations.find(command.operation);
+    const auto by = core_principal().text();
+    for (const auto& operation : p_.operations.list())
+        if (operation->request_id == command.id && operation->requested_by == by) return operation;
+    return nullptr;
+}
+
+void CommandRunner::recover() {
+    for (const auto* command : p_.inbox.all()) {
+        if (is_final(command->state)) continue;
+        const auto operation = operation_of(*command);
+        if (operation)
+            tasks_.spawn("command " + command->id, follow(command->id, operation->id));
+        else if (command->state == CommandState::running)
+            tasks_.spawn(
+                "command " + command->id,
+                change(command->id, CommandState::failed, {},
+                       problem_of({base::Errc::interrupted, "what became of it isn't known any more"}, command->id)));
+        else if (command->has_params)
+            ready(command->id);
+    }
+}
+
+void CommandRunner::ready(const std::string& id) {
+    if (closed_) return;
+    const auto* command = p_.inbox.find(id);
+    if (is_forced_stop(*command)) return tasks_.spawn("command " + id, run(id));
+    const auto target = target_of(*command);
+    auto& line = lines_[target];
+    line.push_back(id);
+    if (line.size() == 1) tasks_.spawn("commands for " + target, run_line(target));
+}
+
+asio::awaitable<void> CommandRunner::run_line(std::string target) {
+    co_await asio::this_coro::throw_if_cancelled(false);
+    for (auto it = lines_.find(target); !closed_ && it != lines_.end(); it = lines_.find(target)) {
+        co_await run(it->second.front());
+        auto& line = lines_.at(target);
+        line.pop_front();
+        if (line.empty()) lines_.erase(target);
+    }
+}
+
+asio::awaitable<void> CommandRunner::run(std::string id) {
+    co_await asio::this_coro::throw_if_cancelled(false);
+    // A start that goes on with it has the same patience.
+    const auto until = deadline_of(*p_.inbox.find(id)).value_or(p_.clock.now() + patience);
+    while (!closed_ && co_await attempt(id, until) == Next::again)
+        if (!co_await p_.clock.sleep_for(retry_pause)) co_return;
+}
+
+asio::awaitable<CommandRunner::Next> CommandRunner::attempt(std::string id, base::Instant until) {
+    const auto command = *p_.inbox.find(id);
+    if (command.not_after && p_.core_time() > *command.not_after) {
+        const base::Error late{base::Errc::deadline_exceeded,
+                               fmt::format("it was to be done by {} (not_after), and wasn't begun before",
+                                           base::rfc3339(*command.not_after))};
+        co_await change(id, CommandState::rejected, {}, problem_of(late, id));
+        co_return Next::over;
+    }
+    if (const auto begun = operation_of(command)) {
+        co_await follow(id, begun->id);
+        co_return Next::over;
+    }
+    const auto response = co_await p_.api(request_for(command));
+    auto body = body_of(response);
+    if (response.status / 100 == 2) {
+        const auto operation = text_in(body, "id");
+        co_await change(id, CommandState::running, operation);
+        co_await follow(id, operation);
+        co_return Next::over;
+    }
+    if (closed_) co_return Next::over;  // the next start goes on with it
+    if (passes(text_in(body, "code")) && p_.clock.now() < until) co_return Next::again;
+    co_await change(id, CommandState::rejected, {}, std::move(body));
+    co_return Next::over;
+}
+
+std::optional<base::Instant> CommandRunner::deadline_of(const Command& command) const {
+    if (!command.deadline) return std::nullopt;
+    return p_.clock.now() + (command.received + *command.deadline - p_.clock.wall());
+}
+
+// Until the operation has ended, or the agent does.
+asio::awaitable<void> CommandRunner::follow(std::string id, std::string operation) {
+    co_await asio::this_coro::throw_if_cancelled(false);
+    if (p_.inbox.find(id)->state == CommandState::accepted) co_await change(id, CommandState::running, operation);
+    const auto deadline = deadline_of(*p_.inbox.find(id));
+    bool given_up = false;
+    auto op = p_.operations.find(operation);
+    while (op && !is_terminal(op->state)) {
+        if (!given_up && deadline && p_.clock.now() >= *deadline) {
+            given_up = true;
+            (void)p_.operations.cancel(operation);  // one that can't be cancelled any more goes on to its end
+        }
+        const auto limit = deadline && !given_up ? *deadline - p_.clock.now() : base::Duration{look_again};
+        op = co_await p_.operations.wait(operation, limit);
+        if (closed_) co_return;
+        // Whoever waits is let go of early when the agent is about to stop.
+        const bool late = deadline && p_.clock.now() >= *deadline && !given_up;
+        if (op && !is_terminal(op->state) && !late && !co_await p_.clock.sleep_for(retry_pause)) co_return;
+    }
+    if (!op) {
+        co_await change(id, CommandState::failed, {},
+                        problem_of({base::Errc::interrupted, "its operation isn't known any more"}, id));
+    } else if (op->state == OperationState::succeeded) {
+        co_await change(id, CommandState::succeeded, operation);
+    } else {
+        base::Error why{base::Errc::cancelled, "the operation was cancelled"};
+        if (given_up && op->state == OperationState::cancelled)
+            why = {base::Errc::deadline_exceeded, "it took longer than its deadline_s, and was cancelled"};
+        else if (op->error)
+            why = *op->error;
+        co_await change(id, CommandState::failed, operation, problem_of(why, id));
+    }
+}
+
+// What can't be kept is told all the same: the journal tells it to the next start.
+asio::awaitable<void> CommandRunner::change(std::string id, CommandState state, std::string operation,
+                                            json::object problem) {
+    const auto command = p_.inbox.change(id, state, std::move(operation), std::move(problem));
+    p_.log.info("command of Ghost Core", {{"command", id},
+                                          {"kind", command.kind},
+                                          {"target", command.target},
+                                          {"state", name_of(state)},
+                                          {"operation", command.operation}});
+    std::vector<Command> kept;
+    kept.push_back(command);
+    if (const auto done = co_await p_.keeper.keep_commands(std::move(kept)); !done)
+        p_.log.warn("a command's state can't be kept", {{"command", id}, {"error", done.error().detail}});
+}
+
+void CommandRunner::close() {
+    closed_ = true;
+    tasks_.cancel();
+}
+
+asio::awaitable<void> CommandRunner::drain() { return tasks_.drain(); }
+
+}  // namespace ghost::agent

@@ -1,0 +1,311 @@
+#include "agent/core/ghost_core.hpp"
+
+#include "base/shielded.hpp"
+#include "storage/boot_id.hpp"
+
+#include <boost/asio/experimental/awaitable_operators.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/json/serialize.hpp>
+
+#include <utility>
+
+namespace ghost::agent {
+namespace asio = boost::asio;
+namespace json = boost::json;
+using heartbeat::Command;
+using heartbeat::LinkState;
+namespace {
+
+constexpr std::chrono::seconds goodbye_limit{2};
+constexpr std::chrono::hours prune_interval{1};
+constexpr std::size_t pem_limit = 256 * 1024;
+
+// What is written into a VM's seed and kept nowhere else.
+bool holds_secret(const json::object& params) {
+    const auto* spec = params.if_contains("spec");
+    const auto* init = spec != nullptr && spec->is_object() ? spec->get_object().if_contains("cloud_init") : nullptr;
+    const auto* secret = init != nullptr && init->is_object() ? init->get_object().if_contains("user_data") : nullptr;
+    return secret != nullptr && !secret->is_null();
+}
+
+storage::CommandRow to_row(const Command& command) {
+    return {command.id, base::to_unix_ms(command.received), command.confirmed, heartbeat::to_document(command)};
+}
+
+bool makes_a_vm(const Operation& operation) { return operation.kind == "vm.create" || operation.kind == "vm.adopt"; }
+
+}  // namespace
+
+GhostCore::GhostCore(const asio::any_io_executor& executor, CoreSettings settings, Parts parts, CoreNode node)
+    : executor_(executor),
+      settings_(std::move(settings)),
+      p_(parts),
+      node_(std::move(node)),
+      credential_files_(p_.files, settings_.state_dir),
+      inbox_(holds_secret),
+      // As with events: the epoch grows at each start.
+      outbox_((p_.identity.epoch << 32U) + 1),
+      runner_(executor_, {p_.api, p_.operations, p_.vms, inbox_, *this, p_.clock, p_.random, p_.log,
+                          [this] { return link_ ? link_->core_time(p_.clock.wall()) : p_.clock.wall(); }}) {
+    inbox_.on_ready = [this](const std::string& id) { runner_.ready(id); };
+    inbox_.on_news = [this] {
+        if (sender_) sender_->changed();
+    };
+}
+
+asio::awaitable<base::Result<heartbeat::Credentials>> GhostCore::load_credentials() {
+    if (has_own_certificate()) {
+        auto kept = co_await credential_files_.load();
+        if (!kept) co_return base::fail(kept.error());
+        if (!kept->key.empty()) co_return heartbeat::Credentials{kept->key, kept->certificate, kept->ca};
+        auto key = net::make_private_key();
+        if (!key) co_return base::fail(key.error());
+        if (const auto done = co_await credential_files_.keep_key(*key); !done) co_return base::fail(done.error());
+        co_return heartbeat::Credentials{*std::move(key), {}, {}};
+    }
+    auto key = co_await p_.files.read(settings_.key, pem_limit);
+    if (!key) co_return base::fail(key.error());
+    auto certificate = co_await p_.files.read(settings_.certificate, pem_limit);
+    if (!certificate) co_return base::fail(certificate.error());
+    co_return heartbeat::Credentials{*std::move(key), *std::move(certificate), {}};
+}
+
+void GhostCore::restore(const storage::StoredState& state) {
+    std::vector<heartbeat::Fact> facts;
+    for (const auto& row : state.outbox) facts.push_back({row.rev, base::from_unix_ms(row.at_ms), row.document});
+    outbox_.restore(std::move(facts));
+    std::vector<Command> commands;
+    for (const auto& row : state.commands) {
+        auto command = heartbeat::command_from_document(row.document);
+        if (command)
+            commands.push_back(*std::move(command));
+        else
+            p_.log.error("a kept command of Ghost Core can't be read",
+                         {{"command", row.id}, {"error", command.error().detail}});
+    }
+    inbox_.restore(std::move(commands));
+}
+
+asio::awaitable<void> GhostCore::open() {
+    if (!enabled()) co_return;
+    const bool own = has_own_certificate();
+    auto credentials = co_await load_credentials();
+    base::Result<void> usable;
+    std::optional<net::CertificateFacts> certificate;
+    std::string csr;
+    if (!credentials) usable = base::fail(credentials.error());
+    if (usable) usable = p_.link->use(*credentials);
+    if (usable && !credentials->certificate.empty()) {
+        auto facts_of = net::read_certificate(credentials->certificate);
+        if (facts_of)
+            certificate = *std::move(facts_of);
+        else
+            usable = base::fail(facts_of.error());
+    }
+    if (usable && own) {
+        auto made = net::make_csr(credentials->key, p_.identity.install_id);
+        if (made)
+            csr = *std::move(made);
+        else
+            usable = base::fail(made.error());
+    }
+    if (!usable) {
+        fault_ = usable.error().detail;
+        p_.log.error("the link to Ghost Core can't be used", {{"error", fault_}});
+        co_return;
+    }
+    // Core names its agents in their certificates; one that an operator made does so, too.
+    auto agent_id = own ? p_.identity.agent_id : certificate->common_name;
+    const auto boot = co_await storage::boot_id(p_.files);
+    link_.emplace(
+        heartbeat::LinkSettings{.url = settings_.url,
+                                .token = settings_.token,
+                                .interval = settings_.interval,
+                                .own_certificate = own,
+                                .install_id = p_.identity.install_id,
+                                .epoch = p_.identity.epoch,
+                                .boot_id = boot.value_or("unknown"),
+                                .key = own ? credentials->key : "",
+                                .csr = std::move(csr)},
+        heartbeat::Membership{std::move(agent_id), p_.identity.used_token, p_.identity.core_urls, certificate},
+        heartbeat::Link::Parts{node_, state_, inbox_, outbox_, p_.random});
+    sender_.emplace(executor_, heartbeat::Sender::Parts{*p_.link, *this, *link_, inbox_, outbox_, p_.clock, p_.log},
+                    *std::move(credentials), heartbeat::token_digest(settings_.token));
+    runner_.recover();
+}
+
+asio::awaitable<void> GhostCore::reload_certificate() {
+    if (!sender_ || has_own_certificate()) co_return;
+    const auto credentials = co_await load_credentials();
+    const auto used = credentials ? p_.link->use(*credentials) : base::Result<void>{base::fail(credentials.error())};
+    if (used) {
+        sender_->network_changed();  // whoever was refused with the old one tries again
+        co_return;
+    }
+    p_.log.error("the certificate for Ghost Core stays as it is", {{"error", used.error().detail}});
+}
+
+asio::awaitable<void> GhostCore::run() {
+    if (!sender_) co_return;
+    using namespace asio::experimental::awaitable_operators;
+    co_await (sender_->run() && tend());
+}
+
+asio::awaitable<void> GhostCore::tend() {
+    do {
+        const auto now = p_.clock.wall();
+        const auto before = now - heartbeat::Inbox::memory;
+        inbox_.prune(before);
+        storage::Changes changes;
+        changes.emplace_back(storage::PruneCommands{base::to_unix_ms(before), heartbeat::Inbox::max_kept});
+        if (const auto dropped = outbox_.prune(now)) {
+            p_.log.warn("facts for Ghost Core were dropped: it has been away for too long", {{"lost", outbox_.lost()}});
+            changes.emplace_back(storage::PruneOutbox{*dropped});
+        }
+        if (const auto done = co_await commit(std::move(changes)); !done)
+            p_.log.debug("old commands can't be deleted", {{"error", done.error().detail}});
+    } while (co_await p_.clock.sleep_for(prune_interval));
+}
+
+void GhostCore::close() { runner_.close(); }
+
+asio::awaitable<void> GhostCore::leave() {
+    co_await runner_.drain();
+    if (sender_) co_await sender_->say_goodbye(goodbye_limit);
+}
+
+void GhostCore::vm_changed(std::string_view id) {
+    if (!enabled()) return;
+    const auto* vm = p_.vms.find(id);
+    const bool news = vm != nullptr && vm->managed ? state_.put_vm(id, vm_for_core(*vm)) : state_.remove_vm(id);
+    if (news && sender_) sender_->changed();
+}
+
+storage::OutboxRow GhostCore::new_fact(std::string_view kind, json::object members) {
+    const auto& fact = outbox_.add(p_.clock.wall(), kind, std::move(members));
+    return {fact.rev, base::to_unix_ms(fact.at), fact.document};
+}
+
+void GhostCore::add_facts(const Operation& ended, storage::Changes& changes) {
+    // Asked again for each try to write the same end.
+    if (!enabled() || ended.state != OperationState::succeeded || held_facts_.contains(ended.id)) return;
+    const bool deletes = ended.kind == "vm.delete";
+    if (!deletes && !makes_a_vm(ended)) return;
+    const auto* vm = p_.vms.find(ended.target.id);
+    auto shown = vm != nullptr ? vm_in_fact(*vm)
+                               : json::object{{"id", ended.target.id}, {"name", ended.target.name}, {"owner", ""}};
+    auto row = new_fact(deletes ? "vm.deleted" : "vm.created", {{"vm", std::move(shown)}, {"operation", ended.id}});
+    held_facts_[ended.id].push_back(row.rev);
+    changes.emplace_back(std::move(row));
+}
+
+void GhostCore::operation_ended(const Operation& operation) {
+    const auto held = held_facts_.find(operation.id);
+    if (held == held_facts_.end()) return;
+    for (const auto rev : held->second) outbox_.release(rev);
+    held_facts_.erase(held);
+    if (sender_) sender_->facts_added();
+}
+
+void GhostCore::look_again() {
+    if (!sender_) return;
+    bool news = state_.set_resources(node_.resources());
+    auto conditions = json::serialize(node_.conditions());
+    news = news || conditions != told_;
+    told_ = std::move(conditions);
+    if (news) sender_->changed();
+}
+
+void GhostCore::woke() {
+    if (sender_) sender_->woke();
+}
+
+void GhostCore::network_changed() {
+    if (sender_) sender_->network_changed();
+}
+
+asio::awaitable<void> GhostCore::before_sleep(base::Duration limit) {
+    if (sender_) co_await sender_->tell_of_sleep(limit);
+}
+
+heartbeat::LinkStatus GhostCore::status() const {
+    if (link_) return link_->status();
+    heartbeat::LinkStatus status;
+    status.state = LinkState::refused;
+    status.detail = fault_;
+    status.url = settings_.url;
+    status.agent_id = p_.identity.agent_id;
+    return status;
+}
+
+json::object GhostCore::resource() const {
+    if (!enabled()) return {{"state", "disabled"}};
+    const auto now = status();
+    json::object out{{"state", link_ ? heartbeat::name_of(now.state) : "failed"}, {"url", now.url}};
+    if (!now.detail.empty()) out["reason"] = now.detail;
+    if (now.since != base::Wall{}) out["since"] = base::rfc3339(now.since);
+    out["last_beat_at"] = now.last_beat ? json::value(base::rfc3339(*now.last_beat)) : json::value(nullptr);
+    if (now.last_beat)
+        out["round_trip_ms"] = std::chrono::duration_cast<std::chrono::milliseconds>(now.round_trip).count();
+    if (now.certificate_expires) out["certificate_expires_at"] = base::rfc3339(*now.certificate_expires);
+    return out;
+}
+
+GhostCore::Done GhostCore::commit(storage::Changes changes) {
+    return base::shielded(p_.store.commit(std::move(changes)));
+}
+
+GhostCore::Done GhostCore::keep_identity(heartbeat::Identity identity) {
+    auto done = co_await base::shielded(credential_files_.keep_identity(identity));
+    if (done) p_.identity = std::move(identity);
+    co_return done;
+}
+
+// The identity last: until then the token counts as unused, and Core gives the same answer to it again.
+GhostCore::Done GhostCore::keep_enrolment(heartbeat::Enrolled answer, std::string used_token) {
+    auto kept = co_await credential_files_.keep_certificate(answer.certificate, answer.ca);
+    if (!kept) co_return kept;
+    auto identity = p_.identity;
+    identity.agent_id = answer.agent_id;
+    identity.used_token = std::move(used_token);
+    identity.core_urls = std::move(answer.core_urls);
+    co_return co_await keep_identity(std::move(identity));
+}
+
+GhostCore::Done GhostCore::keep_certificate(heartbeat::Renewed answer) {
+    co_return co_await credential_files_.keep_certificate(answer.certificate, answer.ca);
+}
+
+GhostCore::Done GhostCore::keep_urls(std::vector<std::string> core_urls) {
+    auto identity = p_.identity;
+    identity.core_urls = std::move(core_urls);
+    co_return co_await keep_identity(std::move(identity));
+}
+
+// The end of a command is a fact, too, and is kept with it.
+GhostCore::Done GhostCore::keep_commands(std::vector<Command> commands) {
+    storage::Changes changes;
+    std::vector<std::uint64_t> revs;
+    for (const auto& command : commands) {
+        changes.emplace_back(to_row(command));
+        if (!is_final(command.state) || command.confirmed) continue;
+        json::object members{{"cmd_id", command.id}, {"state", heartbeat::name_of(command.state)}};
+        if (!command.operation.empty()) members["operation"] = command.operation;
+        if (!command.problem.empty()) members["problem"] = command.problem;
+        auto row = new_fact("command.result", std::move(members));
+        revs.push_back(row.rev);
+        changes.emplace_back(std::move(row));
+    }
+    const auto done = co_await commit(std::move(changes));
+    for (const auto rev : revs) done ? outbox_.release(rev) : outbox_.take_back(rev);
+    if (done && !revs.empty() && sender_) sender_->facts_added();
+    co_return done;
+}
+
+GhostCore::Done GhostCore::forget_facts(std::uint64_t rev) {
+    storage::Changes changes;
+    changes.emplace_back(storage::PruneOutbox{rev});
+    co_return co_await commit(std::move(changes));
+}
+
+}  // namespace ghost::agent
