@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # From a clone to a running guest on Debian 12: installs, builds, starts libvirt
 # and an agent of its own, makes throwaway certificates and a small image, and
-# boots a VM from it.
+# boots a VM from it. With --core it also starts a stand-in for Ghost Core, shows
+# the agent's first beat there and has Core make a second VM.
 #
-# Usage: sudo packaging/quickstart.sh [--image FILE]    start, or go on with what runs
-#        sudo packaging/quickstart.sh stop              take all of it away again
+# Usage: sudo packaging/quickstart.sh [--image FILE] [--core]    start, or go on with what runs
+#        sudo packaging/quickstart.sh stop                       take all of it away again
 #
 # Everything it makes is in GHOST_QUICKSTART_DIR (default /var/lib/ghost-quickstart)
 # but for the build in build/release and the image cache in /var/cache/ghost-agent.
 # GHOST_QUICKSTART_PORT (9092) is the API's port on 127.0.0.1, the next one below
-# it the metrics'.
+# it the metrics', the next one above it Core's, and the one above that Core's page.
 set -euo pipefail
 
 SECONDS=0
@@ -17,9 +18,13 @@ clone=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 home=${GHOST_QUICKSTART_DIR:-/var/lib/ghost-quickstart}
 port=${GHOST_QUICKSTART_PORT:-9092}
 vm=hello
+core_vm=from-core
+core_port=$((port + 1))
+core_page=http://127.0.0.1:$((port + 2))
 marker=$home/made-by-quickstart
 socket=$home/agent.sock
 agent=$clone/build/release/ghost-agent
+fake_core=$clone/build/release/tests/fakes/fake-core
 export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C.UTF-8
 
 say() { printf '[%3d s] %s\n' "$SECONDS" "$*"; }
@@ -28,11 +33,12 @@ fail() {
     exit 1
 }
 usage() {
-    sed -n '6,7s/^# //p' "${BASH_SOURCE[0]}" >&2
+    sed -n '7,8s/^# //p' "${BASH_SOURCE[0]}" >&2
     exit 2
 }
 
 image=
+with_core=no
 verb=start
 while (($# > 0)); do
     case $1 in
@@ -43,6 +49,7 @@ while (($# > 0)); do
             [[ -r $image ]] || fail "the image $2 can't be read"
             shift
             ;;
+        --core) with_core=yes ;;
         *) usage ;;
     esac
     shift
@@ -121,11 +128,13 @@ stop() {
     [[ -d $home ]] || { say "there is nothing to stop" && exit 0; }
     [[ -f $marker ]] || fail "$home was not made by this script; it stays as it is"
     if is_running "$home/agent.pid" ghost-agent; then
-        say "deleting the VM"
-        over_socket DELETE "/v1/vms/$vm?wait=60" -o /dev/null || true
+        say "deleting the VMs"
+        local name
+        for name in "$vm" "$core_vm"; do over_socket DELETE "/v1/vms/$name?wait=60" -o /dev/null || true; done
         say "stopping the agent"
         end_process "$home/agent.pid" ghost-agent
     fi
+    end_process "$home/core.pid" fake-core
     # Guests are libvirt's: without it nobody ends them, and their disks can't go.
     start_libvirt
     remove_domains
@@ -151,6 +160,9 @@ fi
 [[ $(. /etc/os-release && echo "${ID:-} ${VERSION_ID:-}") == "debian 12" ]] ||
     say "this is not Debian 12; going on, but packages may be called otherwise"
 
+# One that runs goes on being the agent's.
+! is_running "$home/core.pid" fake-core || with_core=yes
+
 say "packages"
 # shellcheck source=packaging/dependencies.sh
 source "$clone/packaging/dependencies.sh"
@@ -161,7 +173,10 @@ install_packages "${packages[@]}"
 say "building (the first time takes minutes)"
 cd -- "$clone"
 log=$(mktemp)
-if ! { cmake --preset release -DGHOST_TESTS=OFF && cmake --build --preset release --target ghost-agent; } >"$log" 2>&1; then
+targets=(ghost-agent)
+[[ $with_core == no ]] || targets+=(fake-core)
+if ! { cmake --preset release -DGHOST_TESTS=OFF -DGHOST_FAKE_CORE=ON &&
+    cmake --build --preset release --target "${targets[@]}"; } >"$log" 2>&1; then
     tail -n 40 "$log" >&2
     rm -f -- "$log"
     fail "the build failed"
@@ -218,10 +233,97 @@ make_certificates() {
 made_certificates=no
 make_certificates
 
+# ---- the stand-in for Core ----
+start_core() {
+    if is_running "$home/core.pid" fake-core; then
+        if [[ $(readlink "/proc/$(cat "$home/core.pid")/exe") == "$fake_core" ]]; then return 0; fi
+        end_process "$home/core.pid" fake-core
+    fi
+    say "starting a stand-in for Core"
+    mkdir -p -- "$home/core"
+    chmod 700 "$home/core"
+    [[ -s $home/core/token ]] || openssl rand -hex 16 >"$home/core/token"
+    setsid "$fake_core" --dir "$home/core" --listen "127.0.0.1:$core_port" --page "${core_page#http://}" --ttl 10 \
+        --token "$(cat "$home/core/token")" </dev/null >"$home/core/ready.json" 2>>"$home/core.log" &
+    echo $! >"$home/core.pid"
+    for _ in {1..100}; do
+        if jq -e .url "$home/core/ready.json" >/dev/null 2>&1; then return 0; fi
+        if ! kill -0 "$(cat "$home/core.pid")" 2>/dev/null; then break; fi
+        sleep 0.1
+    done
+    tail -n 20 "$home/core.log" >&2
+    fail "the stand-in for Core doesn't start; its log is $home/core.log"
+}
+at_core() { # path, then what curl takes
+    curl -sS --max-time 10 "$core_page$1" "${@:2}"
+}
+await_beat() {
+    local told=
+    for _ in {1..240}; do
+        told=$(at_core / | jq -r '.agents[] | select(.beats > 0) | "\(.name) at beat \(.seq): \(.vms | length) VMs, " +
+            "\(.resources.memory_mib.free) MiB of memory free"' 2>/dev/null | head -n 1) || true
+        [[ -z $told ]] || break
+        sleep 0.5
+    done
+    if [[ -z $told ]]; then
+        over_socket GET /health | jq .checks >&2 || true
+        at_core / | jq .violations >&2 || true
+        fail "Core has heard nothing after two minutes; the agent's log is $home/agent.log"
+    fi
+    say "Core hears from $told"
+}
+create_by_core() {
+    if [[ $(status_of "/v1/vms/$core_vm") == 200 ]]; then
+        say "the VM that Core asked for is there already: $core_vm"
+        return 0
+    fi
+    local id command state=
+    id=$(printf '{"kind": "vm.create", "params": {"name": "%s", "spec": {"image": "tiny", "vcpus": 1, %s}}}' "$core_vm" \
+        '"memory_mib": 256, "disk_gib": 1' |
+        at_core /commands -H 'Content-Type: application/json' --data-binary @- | checked | jq -re .id) ||
+        fail "Core doesn't take the command"
+    say "Core asks for the VM $core_vm"
+    for _ in {1..600}; do
+        command=$(at_core "/commands/$id") || true
+        state=$(jq -r '.state // empty' <<<"$command" 2>/dev/null) || true
+        case $state in succeeded | failed | rejected) break ;; esac
+        sleep 0.5
+    done
+    if [[ $state != succeeded ]]; then
+        jq -r '.problem // {} | "\(.title // "no answer"): \(.detail // "")"' <<<"$command" >&2 || true
+        fail "Core's command ended as '${state:-nothing}'; the agent's log is $home/agent.log"
+    fi
+    over_tls GET "/v1/vms/$core_vm" | jq -re '"\(.name): \(.status.power), \(.spec.vcpus) vCPU, \(.spec.memory_mib) MiB"' \
+        >"$home/core/made" || fail "the VM that Core asked for isn't there"
+    say "the agent did it: $(cat "$home/core/made")"
+    for _ in {1..60}; do
+        if at_core / | jq -e --arg name "$core_vm" 'any(.agents[].vms[]; .name == $name)' >/dev/null 2>&1; then
+            say "and Core sees it"
+            return 0
+        fi
+        sleep 0.5
+    done
+    fail "Core doesn't see the VM $core_vm after half a minute; the agent's log is $home/agent.log"
+}
+[[ $with_core == no ]] || start_core
+
+core_url=
+core_section=
+if [[ $with_core == yes ]]; then
+    core_url="
+  api_url: https://127.0.0.1:$core_port"
+    core_section="
+core:
+  enroll_token: $(cat "$home/core/token")
+  tls_ca: $home/core/ca.crt"
+fi
+config_before=$(cat "$home/agent.yaml" 2>/dev/null || true)
+(umask 077 && : >>"$home/agent.yaml") # Core's token stands in it
+chmod 600 "$home/agent.yaml"
 cat >"$home/agent.yaml" <<END
 state_dir: $home/state
 agent:
-  name: quickstart
+  name: quickstart$core_url
 api:
   listen_addr: 127.0.0.1:$port
   socket: $socket
@@ -239,13 +341,14 @@ resources: # a trial on any PC: little is kept back
   reserved_ram_gb: 0.5
   reserved_disk_gb: 1
 logging:
-  format: text
+  format: text$core_section
 END
 
 start_agent() {
     if is_running "$home/agent.pid" ghost-agent; then
-        # A program built anew, or new certificates, want a new process; the VMs don't notice.
-        if [[ $made_certificates == no && $(readlink "/proc/$(cat "$home/agent.pid")/exe") == "$agent" ]]; then return 0; fi
+        # A program built anew, new certificates or settings want a new process; the VMs don't notice.
+        if [[ $made_certificates == no && $(cat "$home/agent.yaml") == "$config_before" &&
+            $(readlink "/proc/$(cat "$home/agent.pid")/exe") == "$agent" ]]; then return 0; fi
         end_process "$home/agent.pid" ghost-agent
     fi
     say "starting the agent"
@@ -260,6 +363,7 @@ start_agent() {
     fail "the agent doesn't get ready; its log is $home/agent.log"
 }
 start_agent
+[[ $with_core == no ]] || await_beat
 
 # Passes an answer on; a problem ends the script with its sentence.
 checked() {
@@ -309,7 +413,17 @@ if [[ -z $address ]]; then
     fail "the guest has no address after three minutes; it may not have booted. The agent's log is $home/agent.log"
 fi
 
+[[ $with_core == no ]] || create_by_core
+
 minutes=$((SECONDS / 60))
+core_words=
+if [[ $with_core == yes ]]; then
+    core_words="
+What Core knows, and how it asks for something:
+  curl -s $core_page | jq
+  curl -s $core_page/commands --json '{\"kind\": \"vm.stop\", \"target\": \"$core_vm\"}'
+"
+fi
 cat <<END
 
 The VM $vm runs and has the address $address (after $minutes min $((SECONDS % 60)) s).
@@ -320,6 +434,7 @@ or on this machine:
   export PATH=\$PATH:$clone/build/release GHOST_SOCKET=$socket
   ghostctl vm list
 
+$core_words
 Stop all of it:
   sudo packaging/quickstart.sh stop
 END
