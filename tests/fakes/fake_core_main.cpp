@@ -123,7 +123,7 @@ int main(int argc, char** argv) {
     options.add_option("--grace", asked.core.grace_s, "seconds after which an agent is lost, beside those (180)")
         ->check(CLI::Range(0, 86400));
     options.add_option("--full-sync", asked.core.full_sync_every_s, "seconds between full syncs (3600)")
-        ->check(CLI::Range(1, 604800));
+        ->check(CLI::Range(10, 86400));
     options.add_option("--lifetime", asked.lifetime_s, "seconds that certificates are good for (86400)")
         ->check(CLI::Range(1L, 315'360'000L));
     options.add_option("--dir", asked.dir, "keeps the CA (ca.crt, ca.key) and, by it, knows its agents again");

@@ -543,6 +543,7 @@ TEST_CASE_METHOD(Talk, "a route's next answers can be set") {
 TEST_CASE_METHOD(Talk, "commands are doubled, reordered and delivered again") {
     join_and_sync();
     std::vector<std::string> ids;
+    ids.reserve(10);
     for (int i = 0; i < 10; ++i) ids.push_back(core.queue(agent_id, {{"kind", "agent.drain"}}));
     core.faults.doubled.next = 1;
     const auto doubled = ids_of(beat(1, 1));
