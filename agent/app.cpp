@@ -86,6 +86,7 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
       drain_(operations_, s_.clock),
       cache_room_(s_.files, capacity_, image_dir(config_)),
       disk_watch_(s_.files, capacity_, s_.clock, s_.log, disks_dir_),
+      load_watch_(s_.files, s_.clock),
       io_resumer_(s_.executor, s_.hypervisor, index_, s_.files, s_.clock, s_.log),
       missing_files_(index_, observer_, s_.files, s_.clock, s_.log),
       vms_({index_, s_.hypervisor, observer_, operations_, images_, capacity_, drain_, volumes_, s_.files, s_.store,
@@ -171,6 +172,7 @@ asio::awaitable<void> App::start() {
     tasks_.spawn("backup", back_up_daily());
     tasks_.spawn("state", tend_state());
     tasks_.spawn("disk watch", disk_watch_.run());
+    tasks_.spawn("host load", load_watch_.run());
     tasks_.spawn("resumer", io_resumer_.run());
     tasks_.spawn("missing files", missing_files_.run());
     tasks_.spawn("loop monitor", loop_.run());
@@ -416,7 +418,7 @@ void App::add_routes() {
     api::add_vm_routes(router_, vms_, events_, answers_, defaults);
     api::add_operation_routes(router_, events_, answers_);
     api::add_image_routes(router_, images_, events_, answers_);
-    api::add_root_routes(router_, answers_, capacity_);
+    api::add_root_routes(router_, answers_, capacity_, load_watch_);
     api::add_agent_routes(router_, drain_, answers_);
     api::add_event_routes(router_, events_, s_.clock);
     api::add_orphan_routes(router_, orphans_, answers_);

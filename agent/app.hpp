@@ -12,6 +12,7 @@
 #include "agent/host/disk_watch.hpp"
 #include "agent/host/drain.hpp"
 #include "agent/host/health.hpp"
+#include "agent/host/host_load.hpp"
 #include "agent/host/io_resumer.hpp"
 #include "agent/host/loop_monitor.hpp"
 #include "agent/images/image_service.hpp"
@@ -174,6 +175,7 @@ private:
     Drain drain_;
     CacheRoom cache_room_;
     DiskWatch disk_watch_;
+    LoadWatch load_watch_;
     IoResumer io_resumer_;
     MissingFiles missing_files_;
     VmService vms_;

@@ -85,6 +85,16 @@ struct Metrics::Families {
                                      .Help("Log records lost since the start because the queue was full.")
                                      .Register(registry)
                                      .Add({});
+    // Without a figure while the host doesn't tell it.
+    prometheus::Family<prometheus::Gauge>& load1 =
+        BuildGauge().Name("ghost_agent_host_load1").Help("The host's load average over a minute.").Register(registry);
+    prometheus::Family<prometheus::Gauge>& pressure =
+        BuildGauge()
+            .Name("ghost_agent_host_pressure")
+            .Help("Percent of the last 10 s in which some or all of the host's tasks waited for the resource.")
+            .Register(registry);
+    prometheus::Family<prometheus::Gauge>& on_battery =
+        BuildGauge().Name("ghost_agent_on_battery").Help("1 while the host runs on its battery.").Register(registry);
     prometheus::Family<prometheus::Gauge>& lanes =
         BuildGauge().Name("ghost_agent_lanes").Help("Hypervisor lanes, by class and state.").Register(registry);
     prometheus::Family<prometheus::Gauge>& lane_queue = BuildGauge()
@@ -161,6 +171,19 @@ std::string Metrics::expose(const Now& now) {
     f.last_event.Set(static_cast<double>(now.last_event));
     f.state_sound.Set(now.state_sound ? 1 : 0);
     f.dropped.Set(static_cast<double>(now.log_records_dropped));
+    if (now.host.load) f.load1.Add({}).Set(now.host.load->one);
+    if (const auto& pressure = now.host.pressure) {
+        const auto set = [&f](const char* resource, const char* kind, double percent) {
+            f.pressure.Add({{"resource", resource}, {"kind", kind}}).Set(percent);
+        };
+        set("cpu", "some", pressure->cpu_some);
+        set("memory", "some", pressure->memory_some);
+        set("memory", "full", pressure->memory_full);
+        set("io", "some", pressure->io_some);
+        set("io", "full", pressure->io_full);
+    }
+    if (now.host.power.source != PowerSource::unknown)
+        f.on_battery.Add({}).Set(now.host.power.source == PowerSource::battery ? 1 : 0);
     for (const auto& lane : now.lanes) {
         f.lanes.Add({{"class", lane.name}, {"state", "all"}}).Set(static_cast<double>(lane.lanes));
         f.lanes.Add({{"class", lane.name}, {"state", "busy"}}).Set(static_cast<double>(lane.busy));

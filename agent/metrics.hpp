@@ -1,6 +1,7 @@
 // The figures Prometheus reads.
 #pragma once
 
+#include "agent/host/host_load.hpp"
 #include "agent/operations/operation.hpp"
 #include "net/http.hpp"
 #include "virt/hypervisor.hpp"
@@ -39,6 +40,7 @@ public:
         std::size_t orphans = 0;
         std::uint64_t last_event = 0;
         bool state_sound = true;  // the state database lost nothing, takes writes and has its reserve
+        HostLoad host;
         std::vector<virt::LaneStats> lanes;
         // Of the link to Ghost Core; nullopt: there is none.
         struct Core {

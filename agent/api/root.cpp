@@ -35,14 +35,14 @@ json::object root_resource(const RootFacts& facts, const virt::Link& link, const
             {"core", core.resource()},  {"drain", drain.to_json()}};
 }
 
-void add_root_routes(net::Router& router, const Answers& answers, const Capacity& capacity) {
+void add_root_routes(net::Router& router, const Answers& answers, const Capacity& capacity, const LoadWatch& load) {
     router.add(net::Method::get, "/v1", [&answers](net::Request r) -> asio::awaitable<net::Response> {
         if (const auto none = no_query(r); !none) co_return to_problem(none.error(), r.context);
         co_return json_reply(200, answers.agent());
     });
-    router.add(net::Method::get, "/v1/resources", [&capacity](net::Request r) -> asio::awaitable<net::Response> {
+    router.add(net::Method::get, "/v1/resources", [&capacity, &load](net::Request r) -> asio::awaitable<net::Response> {
         if (const auto none = no_query(r); !none) co_return to_problem(none.error(), r.context);
-        co_return json_reply(200, to_json(capacity.resources()));
+        co_return json_reply(200, resources_json(capacity.resources(), load.now()));
     });
 }
 

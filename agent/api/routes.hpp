@@ -10,6 +10,7 @@
 #include "agent/host/capacity.hpp"
 #include "agent/host/drain.hpp"
 #include "agent/host/health.hpp"
+#include "agent/host/host_load.hpp"
 #include "agent/images/image_service.hpp"
 #include "agent/operations/operation_service.hpp"
 #include "agent/orphans/orphan_service.hpp"
@@ -37,7 +38,7 @@ struct RootFacts {
 // What this agent can do, as `features` names it.
 [[nodiscard]] boost::json::array features();
 
-void add_root_routes(net::Router& router, const Answers& answers, const Capacity& capacity);
+void add_root_routes(net::Router& router, const Answers& answers, const Capacity& capacity, const LoadWatch& load);
 void add_agent_routes(net::Router& router, Drain& drain, const Answers& answers);
 
 // The resource at /v1.

@@ -102,6 +102,50 @@ struct Pool {
 constexpr Pool pools[] = {
     {"cpus", "CPUs", human_number}, {"memory_mib", "Memory", human_mib}, {"disk_bytes", "Disk", human_bytes}};
 
+std::string percent_at(const json::object& from, std::string_view key) {
+    const auto number = number_at(from, key);
+    return number ? fmt::format("{} %", human_number(*number)) : std::string{"?"};
+}
+
+std::string load_of(const json::object& resources) {
+    const auto* const load = object_at(resources, "load");
+    if (load == nullptr) return {};
+    std::vector<std::string> parts;
+    for (const auto& [key, span] : {std::pair{"1m", "1"}, std::pair{"5m", "5"}, std::pair{"15m", "15"}})
+        if (const auto number = number_at(*load, key))
+            parts.push_back(fmt::format("{} ({} min)", human_number(*number), span));
+    return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+// How long some, and all, tasks wait.
+std::string pressure_of(const json::object& resources) {
+    const auto* const pressure = object_at(resources, "pressure");
+    if (pressure == nullptr) return {};
+    return fmt::format("CPU {}, memory {} (all {}), I/O {} (all {})", percent_at(*pressure, "cpu_some"),
+                       percent_at(*pressure, "memory_some"), percent_at(*pressure, "memory_full"),
+                       percent_at(*pressure, "io_some"), percent_at(*pressure, "io_full"));
+}
+
+std::string power_of(const json::object& resources) {
+    const auto& power = part(resources, "power");
+    const auto source = text_at(power, "source");
+    const auto percent = number_at(power, "battery_percent");
+    auto level = percent ? fmt::format("battery at {} %", human_number(*percent)) : std::string{"battery"};
+    if (source == "battery") return level;
+    const auto words = source == "ac" ? std::string{"mains"} : source;
+    return percent ? fmt::format("{} ({})", words, level) : words;
+}
+
+// What the host doesn't tell is left out.
+std::string host_page(const json::object& resources) {
+    Page page;
+    page.add("Load", load_of(resources));
+    page.add("Pressure", pressure_of(resources));
+    page.add("Power", power_of(resources));
+    const auto text = page.text();
+    return text.empty() ? text : "\n" + text;
+}
+
 }  // namespace
 
 std::string image_table(const json::array& images, base::Wall now) {
@@ -219,7 +263,7 @@ std::string resources_table(const json::object& resources) {
         }
         table.add(std::move(row));
     }
-    return table.text();
+    return table.text() + host_page(resources);
 }
 
 std::string agent_page(const json::object& agent, base::Wall now) {

@@ -59,7 +59,7 @@ def test_status_version_and_resources(ghostctl):
     assert "healthy" in ghostctl("status") and "libvirt" in ghostctl("status")
     assert re.search(r"\d+\.\d+\.\d+", ghostctl("version"))
     resources = json.loads(ghostctl("resources", "-o", "json"))
-    assert set(resources) == {"cpus", "memory_mib", "disk_bytes"}
+    assert set(resources) == {"cpus", "memory_mib", "disk_bytes", "load", "pressure", "power"}
     assert "free" in ghostctl("resources").lower()
 
 

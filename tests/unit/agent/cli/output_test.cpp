@@ -186,6 +186,25 @@ TEST_CASE("resources show totals and what is free") {
           "Disk      100 GiB  10 GiB    0 B        90 GiB\n");
 }
 
+TEST_CASE("resources show how busy the host is, as far as it tells") {
+    const auto shown = [](std::string_view text) {
+        const auto table = resources_table(object(text));
+        return table.substr(table.find("Disk"));
+    };
+    CHECK(shown(R"({"load":{"1m":0.52,"5m":1.5,"15m":2},"pressure":{"cpu_some":1.53,"memory_some":0,"memory_full":0,
+        "io_some":3.2,"io_full":1.1},"power":{"source":"battery","battery_percent":78}})") ==
+          "Disk      -      -         -          -\n"
+          "\n"
+          "Load:      0.52 (1 min), 1.5 (5 min), 2 (15 min)\n"
+          "Pressure:  CPU 1.53 %, memory 0 % (all 0 %), I/O 3.2 % (all 1.1 %)\n"
+          "Power:     battery at 78 %\n");
+    CHECK_THAT(shown(R"({"load":null,"pressure":null,"power":{"source":"ac","battery_percent":100}})"),
+               Catch::EndsWith("\n\nPower:  mains (battery at 100 %)\n"));
+    CHECK_THAT(shown(R"({"power":{"source":"ac","battery_percent":null}})"), Catch::EndsWith("\nPower:  mains\n"));
+    CHECK_THAT(shown(R"({"power":{"source":"unknown"}})"), Catch::EndsWith("\nPower:  unknown\n"));
+    CHECK(shown("{}") == "Disk      -      -         -          -\n");
+}
+
 TEST_CASE("orphans show what they are and why") {
     const json::array orphans{
         object(R"({"kind":"file","path":"/var/lib/ghost/disks/a.qcow2","name":"a.qcow2","bytes":1073741824,
