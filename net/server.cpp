@@ -62,11 +62,20 @@ public:
           tls_(std::move(tls)),
           handler_(std::make_shared<const Handler>(std::move(handler))),
           changed_(acceptor_.get_executor(), base::Instant::max()),
+          cut_(acceptor_.get_executor()),
           look_(acceptor_.get_executor()) {}
 
     std::string address() const override { return address_; }
     std::size_t connections() const override { return sessions_.size(); }
     void use_tls(TlsContext tls) override { tls_ = std::move(tls); }
+    void close(std::chrono::milliseconds grace) override {
+        if (closing_) return;
+        drain();
+        cut_.expires_after(grace);
+        cut_.async_wait([weak = weak_from_this()](const error_code& error) {
+            if (const auto self = weak.lock(); self && !error) self->abort();
+        });
+    }
 
     void start() {
         accepting_ = true;
@@ -195,6 +204,7 @@ private:
     std::shared_ptr<const Handler> handler_;
     std::list<Entry> sessions_;
     asio::steady_timer changed_;  // cancelled when a session or the accepting ends
+    asio::steady_timer cut_;      // until what is left of a closed listener is cut
     asio::steady_timer look_;     // until the next look for sessions whose peer hung up
     bool accepting_ = false;
     bool closing_ = false;
@@ -216,6 +226,7 @@ public:
         if (!socket->warning.empty()) core_->log.warn(socket->warning);
         auto listener = std::make_shared<HttpListener>(core_, *std::move(socket), std::move(tls), std::move(handler));
         listener->start();
+        std::erase_if(listeners_, [](const auto& old) { return old->ended(); });
         listeners_.push_back(listener);
         return listener;
     }

@@ -59,6 +59,8 @@ public:
     [[nodiscard]] virtual std::size_t connections() const = 0;
     // Certificates for connections from now on.
     virtual void use_tls(TlsContext tls) = 0;
+    // The end of this one, in the two phases of shut_down(); returns at once. Its address is free from here on.
+    virtual void close(std::chrono::milliseconds grace) = 0;
 };
 
 // The sockets seam: the daemon gets HttpServer, tests may hand it one in memory.

@@ -11,15 +11,22 @@ namespace ghost::fakes {
 
 class MemoryServer::MemoryListener final : public net::Listener {
 public:
-    MemoryListener(std::string address, net::TlsContext tls, net::Handler handler)
-        : handler_(std::move(handler)), address_(std::move(address)), tls_(std::move(tls)) {}
+    MemoryListener(MemoryServer& server, std::string address, net::TlsContext tls, net::Handler handler)
+        : handler_(std::move(handler)), address_(std::move(address)), tls_(std::move(tls)), server_(server) {}
     std::string address() const override { return address_; }
     std::size_t connections() const override { return 0; }
     void use_tls(net::TlsContext tls) override { tls_ = std::move(tls); }
+    void close(std::chrono::milliseconds) override {
+        if (!std::exchange(closed_, true)) server_.listeners_.erase(address_);
+    }
 
     net::Handler handler_;
     std::string address_;
     net::TlsContext tls_;
+
+private:
+    MemoryServer& server_;
+    bool closed_ = false;
 };
 
 base::Result<std::shared_ptr<net::Listener>> MemoryServer::listen(net::Endpoint endpoint, net::TlsContext tls,
@@ -29,7 +36,7 @@ base::Result<std::shared_ptr<net::Listener>> MemoryServer::listen(net::Endpoint 
     if (const auto it = refused_.find(name); it != refused_.end()) return base::fail(base::Errc::io_error, it->second);
     if (listeners_.contains(name))
         return base::fail(base::Errc::io_error, "cannot listen on " + name + ": Address already in use");
-    auto listener = std::make_shared<MemoryListener>(name, std::move(tls), std::move(handler));
+    auto listener = std::make_shared<MemoryListener>(*this, name, std::move(tls), std::move(handler));
     listeners_.emplace(name, listener);
     return listener;
 }

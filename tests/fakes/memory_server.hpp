@@ -26,6 +26,7 @@ public:
     [[nodiscard]] boost::asio::awaitable<net::Response> serve(net::Endpoint endpoint, net::Request request);
 
     void refuse(const net::Endpoint& endpoint, std::string detail);
+    void accept(const net::Endpoint& endpoint) { refused_.erase(net::to_string(endpoint)); }
     [[nodiscard]] bool listens_on(const net::Endpoint& endpoint) const;
     [[nodiscard]] net::TlsContext tls_of(const net::Endpoint& endpoint) const;
     // As if the connection had refused a request.

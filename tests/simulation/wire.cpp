@@ -17,6 +17,7 @@ public:
     std::string address() const override { return "memory"; }
     std::size_t connections() const override { return 0; }
     void use_tls(net::TlsContext) override {}
+    void close(std::chrono::milliseconds) override {}
 };
 
 }  // namespace

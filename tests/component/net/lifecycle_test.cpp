@@ -108,3 +108,47 @@ TEST_CASE("no descriptor outlives a server") {
     }
     CHECK(open_descriptors() == before);
 }
+
+TEST_CASE("one listener closes alone: its address is free at once, the request at hand is finished, others go on") {
+    ServerFixture server;
+    const auto other = server.listen_tcp();
+    const auto listener = server.listen(net::TcpEndpoint{"127.0.0.1", 0}).value();
+    const auto endpoint = net::parse_tcp_endpoint(listener->address()).value();
+    auto idle = Wire::tcp(endpoint.port);
+    REQUIRE(idle.send(get("/x")));
+    REQUIRE(status_of(idle.response()) == 200);
+    auto busy = Wire::tcp(endpoint.port);
+    REQUIRE(busy.send(get("/slow")));
+    REQUIRE(eventually([&] { return server.slow_waiting == 1; }));
+
+    server.on_loop([&] {
+        listener->close(60s);
+        listener->close(0ms);  // the second word is none
+    });
+    CHECK(idle.ended());
+    CHECK_THROWS(Wire::tcp(endpoint.port));
+    const auto again = server.listen(endpoint);
+    CHECK(again);
+    server.release = true;
+    const auto response = busy.response();
+    CHECK(body_of(response) == "/slow");
+    CHECK(header_of(response, "Connection") == "close");
+    CHECK(busy.ended());
+
+    for (const auto port : {other, endpoint.port}) {
+        auto wire = Wire::tcp(port);
+        REQUIRE(wire.send(get("/x")));
+        CHECK(status_of(wire.response()) == 200);
+    }
+}
+
+TEST_CASE("what a closed listener still has after its grace is cut") {
+    ServerFixture server;
+    const auto listener = server.listen(net::TcpEndpoint{"127.0.0.1", 0}).value();
+    auto busy = Wire::tcp(net::parse_tcp_endpoint(listener->address()).value().port);
+    REQUIRE(busy.send(get("/slow")));
+    REQUIRE(eventually([&] { return server.slow_waiting == 1; }));
+    server.on_loop([&] { listener->close(20ms); });
+    CHECK(busy.ended());
+    CHECK(eventually([&] { return server.connections() == 0; }));
+}
