@@ -1,6 +1,7 @@
 #include "agent/app.hpp"
 
 #include "agent/config/config_loader.hpp"
+#include "agent/config/config_values.hpp"
 #include "storage/boot_id.hpp"
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
@@ -57,6 +58,13 @@ CoreSettings core_settings(const Config& config) {
             .key = config.core.tls.key};
 }
 
+std::vector<std::uint16_t> tailnet_ports(const Config& config) {
+    std::vector<std::uint16_t> ports;
+    for (const auto& address : config.api.listen_addr)
+        if (const auto port = parse_tailnet_port(address)) ports.push_back(*port);
+    return ports;
+}
+
 std::string image_dir(const Config& config) {
     return config.libvirt.image_cache.empty() ? config.state_dir + "/images" : config.libvirt.image_cache;
 }
@@ -95,13 +103,16 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
            {has_own_pool(config_) ? disks_dir_ : "", config_.state_dir + "/consoles", identity_.install_id}),
       orphans_({index_, vms_, images_, operations_, observer_, s_.files, chains_, s_.clock, s_.log},
                {has_own_pool(config_) ? disks_dir_ : "", config_.state_dir + "/consoles", image_dir(config_)}),
+      tailnet_(s_.executor, {s_.clock, s_.log, s_.files, s_.tailscaled}, config_.tailscale.socket,
+               !tailnet_ports(config_).empty()),
+      tailnet_listeners_(s_.executor, s_.server, s_.clock, s_.log, tailnet_ports(config_)),
       loop_(s_.clock),
       health_(s_.clock, GHOST_VERSION),
       facts_({.name = config_.agent.name.empty() ? host_name() : config_.agent.name,
               .version = GHOST_VERSION,
               .started_at = started_at_}),
       answers_({operations_, index_, images_, s_.clock,
-                [this] { return api::root_resource(facts_, s_.hypervisor.link(), drain_, core_); }}),
+                [this] { return api::root_resource({facts_, s_.hypervisor.link(), core_, tailnet_, drain_}); }}),
       idempotency_(s_.executor, answers_, s_.clock),
       announcer_({events_, answers_}),
       metrics_(GHOST_VERSION),
@@ -110,10 +121,10 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
             CoreNode{{.name = facts_.name,
                       .version = GHOST_VERSION,
                       .features = [] { return api::features(); },
-                      .resources = [this] { return to_json(capacity_.resources()); },
+                      .resources = [this] { return resources_json(capacity_.resources(), load_watch_.now()); },
                       .health = health_,
                       .local_addresses = s_.local_addresses,
-                      .tailscale_ip = [] { return std::optional<std::string>{}; },
+                      .tailscale_ip = [this] { return tailnet_.state().ipv4(); },
                       .drain = [this] { return drain_.to_json(); }}}),
       host_objects_made_(s_.executor),
       tasks_(s_.executor, s_.log),
@@ -147,6 +158,10 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
     connect_core();
     operations_.on_forgotten = [this](const std::string& id) { announcer_.operation_forgotten(id); };
     drain_.on_change = [this] { announcer_.agent(); };
+    tailnet_.on_changed = [this] {
+        tailnet_listeners_.follow(tailnet_.state().addresses);
+        core_.addresses_changed();
+    };
     s_.server.on_refused([this](net::Method method, unsigned status) { metrics_.refused(method, status); });
     loop_.on_lag = [this](std::chrono::microseconds lag) { metrics_.loop_lag(lag); };
     add_health_checks();
@@ -175,6 +190,9 @@ asio::awaitable<void> App::start() {
     tasks_.spawn("host load", load_watch_.run());
     tasks_.spawn("resumer", io_resumer_.run());
     tasks_.spawn("missing files", missing_files_.run());
+    tasks_.spawn("network", follow_network());
+    tasks_.spawn("tailnet", tailnet_.run());
+    tasks_.spawn("tailnet's listeners", tailnet_listeners_.run());
     tasks_.spawn("loop monitor", loop_.run());
     tasks_.spawn("health", watch_health());
     tasks_.spawn("history", operations_.prune_forever());
@@ -182,6 +200,15 @@ asio::awaitable<void> App::start() {
     core_tasks_.spawn("Ghost Core", core_.run());
     for (const auto& note : config_.notes) s_.log.warn(note);
     s_.log.info("ghost-agent started", {{"version", GHOST_VERSION}, {"epoch", identity_.epoch}});
+}
+
+asio::awaitable<void> App::follow_network() {
+    if (s_.network == nullptr) co_return;
+    while (co_await s_.network->changed()) {
+        tailnet_.look_again();
+        core_.network_changed();
+    }
+    if (!stopping_) s_.log.warn("the network isn't watched any more");
 }
 
 // Looked at every second, so that `since` tells when something began and not when somebody first asked.
@@ -377,6 +404,7 @@ asio::awaitable<void> App::stop() {
     operations_.close_intake();
     events_.close();
     images_.close();
+    tailnet_listeners_.stop();
     co_await (s_.server.shut_down(request_grace) && leave_core());
     co_await operations_.stop();
     co_await images_.drain();
@@ -398,8 +426,9 @@ void App::reload(const Reload& fresh) {
     config_.logging.level = config.logging.level;
     if (!fresh.tls) {
         s_.log.error("the certificates stay as they are", {{"error", fresh.tls.error().detail}});
-    } else if (*fresh.tls != nullptr && !tls_listeners_.empty()) {
+    } else if (*fresh.tls != nullptr && (!tls_listeners_.empty() || tailnet_listeners_.serves())) {
         for (auto& listener : tls_listeners_) listener->use_tls(*fresh.tls);
+        if (tailnet_listeners_.serves()) tailnet_listeners_.use_tls(*fresh.tls);
         config_.api.tls = config.api.tls;
         config_.grpc.tls = config.grpc.tls;  // where the API's stand when it has none of its own; nothing else reads it
     }

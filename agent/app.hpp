@@ -15,6 +15,8 @@
 #include "agent/host/host_load.hpp"
 #include "agent/host/io_resumer.hpp"
 #include "agent/host/loop_monitor.hpp"
+#include "agent/host/tailnet.hpp"
+#include "agent/host/tailnet_listeners.hpp"
 #include "agent/images/image_service.hpp"
 #include "agent/metrics.hpp"
 #include "agent/operations/operation_service.hpp"
@@ -33,6 +35,8 @@
 #include "base/task_group.hpp"
 #include "heartbeat/core_link.hpp"
 #include "heartbeat/identity.hpp"
+#include "net/client.hpp"
+#include "net/network_watch.hpp"
 #include "net/server.hpp"
 #include "net/web.hpp"
 #include "storage/fetcher.hpp"
@@ -72,6 +76,8 @@ struct Seams {
     ServiceManager service_manager = {};
     heartbeat::CoreLink* core = nullptr;                             // null: no Core can be reached
     std::function<std::vector<std::string>()> local_addresses = {};  // of this host; empty: none are told
+    net::Client* tailscaled = nullptr;     // its local API; null: it isn't asked
+    net::NetworkWatch* network = nullptr;  // null: nobody tells of changes
 };
 
 // Why the agent can't start, in a sentence that names what to change.
@@ -124,6 +130,7 @@ private:
     [[nodiscard]] std::string no_new_vms_because() const;  // the same, and also while the node is drained
     boost::asio::awaitable<void> load_state();
     boost::asio::awaitable<void> watch_health();
+    boost::asio::awaitable<void> follow_network();
     boost::asio::awaitable<void> settle_host_objects();
     boost::asio::awaitable<void> make_host_objects();
     boost::asio::awaitable<void> announce_ready();
@@ -180,6 +187,8 @@ private:
     MissingFiles missing_files_;
     VmService vms_;
     OrphanService orphans_;
+    Tailnet tailnet_;
+    TailnetListeners tailnet_listeners_;
     LoopMonitor loop_;
     Health health_;
     api::RootFacts facts_;

@@ -50,6 +50,12 @@ void App::add_health_checks() {
     health_.add("api", [this]() -> CheckResult {
         return tls_fault_.empty() ? CheckResult{} : CheckResult{CheckStatus::degraded, tls_fault_};
     });
+    health_.add("tailnet", [this]() -> CheckResult {
+        if (!tailnet_.matters()) return {.applies = false};
+        if (!tailnet_.state().connected) return {CheckStatus::degraded, tailnet_.state().reason};
+        auto fault = tailnet_listeners_.fault();
+        return fault.empty() ? CheckResult{} : CheckResult{CheckStatus::degraded, std::move(fault)};
+    });
     health_.add("loop", [this]() -> CheckResult {
         const auto lag = loop_.last_minute();
         const auto ms = [](std::chrono::microseconds us) {

@@ -1,5 +1,6 @@
 // Which addresses the agent listens on, and who is served there.
 #include "agent/app.hpp"
+#include "agent/config/config_values.hpp"
 #include "net/problem.hpp"
 
 #include <fmt/format.h>
@@ -44,8 +45,10 @@ void App::open_api_listeners() {
     }
     auto tls = load_tls(config_);
     if (!tls) throw StartFault{"api.tls_cert, api.tls_key, api.tls_ca: " + tls.error().detail};
+    if (tailnet_listeners_.wanted()) tailnet_listeners_.serve(*tls, api_);
     for (const auto& address : config_.api.listen_addr)
-        listen("api.listen_addr", endpoint_of("api.listen_addr", address), *tls, api_);
+        if (!parse_tailnet_port(address))
+            listen("api.listen_addr", endpoint_of("api.listen_addr", address), *tls, api_);
 }
 
 void App::open_health_listener() {

@@ -161,6 +161,10 @@ int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
         loop, config.libvirt.uri, clock, random, log, {.virt_type = config.libvirt.virt_type}};
     const auto web = make_web(config);
     auto core = make_core_link(config);
+    const auto network = net::make_network_watch(loop.get_executor());
+    if (!network) log.warn("changes of the network aren't noticed", {{"error", network.error().detail}});
+    const auto tailscaled = config.tailscale.socket.empty() ? std::unique_ptr<net::Client>{}
+                                                            : net::make_client(net::UnixPeer{config.tailscale.socket});
     const auto server =
         net::make_http_server(loop.get_executor(), {}, log,
                               {.request_id = [&clock, &random] { return base::make_uuid(clock, random); },
@@ -179,7 +183,9 @@ int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
              .web = *web,
              .service_manager = make_service_manager(),
              .core = &core,
-             .local_addresses = [] { return net::local_addresses(); }}};
+             .local_addresses = [] { return net::local_addresses(); },
+             .tailscaled = tailscaled.get(),
+             .network = network ? network->get() : nullptr}};
 
     std::exception_ptr fault;
     bool ended = false;

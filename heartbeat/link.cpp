@@ -117,13 +117,14 @@ CoreCall Link::enrol() const {
     return out;
 }
 
-CoreCall Link::open_session() const {
+CoreCall Link::open_session() {
+    told_addresses_ = p_.node.addresses();
     auto body = p_.node.about();
     body["epoch"] = settings_.epoch;
     body["boot_id"] = settings_.boot_id;
     body["features"] = p_.node.features();
     body["resources"] = p_.node.resources();
-    body["addresses"] = p_.node.addresses();
+    body["addresses"] = told_addresses_;
     return call(Call::session, std::move(body));
 }
 
@@ -626,8 +627,18 @@ void Link::come_soon(Reason reason, base::Instant now, base::Wall wall) {
     if (was_failing && status_.state == LinkState::unreachable) say(LinkState::connecting, "trying again", wall);
 }
 
+void Link::addresses_changed(base::Instant now) {
+    if (phase_ == Phase::in_session && !failing() && p_.node.addresses() != told_addresses_) lose_session(now);
+}
+
 void Link::woke(base::Instant now, base::Wall wall) { come_soon(Reason::wake, now, wall); }
-void Link::network_changed(base::Instant now, base::Wall wall) { come_soon(Reason::network, now, wall); }
+void Link::network_changed(base::Instant now, base::Wall wall) {
+    come_soon(Reason::network, now, wall);
+    if (phase_ != Phase::in_session || p_.node.addresses() == told_addresses_) return;
+    const auto when = attempt_at_;
+    lose_session(now);
+    attempt_at_ = when;
+}
 
 void Link::about_to_sleep(base::Instant now) {
     held_until_ = now + settling;

@@ -119,6 +119,8 @@ public:
     // The machine was asleep, or its network changed: a beat within 3 s, whatever was waited for.
     void woke(base::Instant now, base::Wall wall);
     void network_changed(base::Instant now, base::Wall wall);
+    // This host's addresses may be others now. Core is told of them with a session.
+    void addresses_changed(base::Instant now);
     // The machine is about to sleep: one beat at once, then none until it woke (or didn't sleep).
     void about_to_sleep(base::Instant now);
     [[nodiscard]] bool suspend_told() const noexcept { return !suspend_pending_; }
@@ -152,7 +154,7 @@ private:
     [[nodiscard]] std::optional<base::Instant> renewal_due(base::Instant now, base::Wall wall) const;
     [[nodiscard]] CoreCall call(Call kind, boost::json::object body) const;
     [[nodiscard]] CoreCall enrol() const;
-    [[nodiscard]] CoreCall open_session() const;
+    [[nodiscard]] CoreCall open_session();
     [[nodiscard]] CoreCall beat(base::Instant now, base::Wall wall);
     void plan_renewal();
     void take_urls(const std::vector<std::string>& urls, Effects& effects);
@@ -183,6 +185,7 @@ private:
     base::Instant last_ok_{};
 
     std::string session_id_;
+    boost::json::object told_addresses_;  // with the session
     std::chrono::milliseconds ttl_{};
     std::chrono::milliseconds grace_{};
     std::chrono::milliseconds full_sync_every_{};

@@ -30,6 +30,11 @@ void Sender::facts_added() {
     wake_.notify();
 }
 
+void Sender::addresses_changed() {
+    p_.link.addresses_changed(p_.clock.now());
+    wake_.notify();
+}
+
 void Sender::interrupt(Interruption why) {
     interruption_ = std::max(interruption_, why);
     interrupted_.notify();

@@ -42,6 +42,7 @@ public:
     // Something that Core is to know changed: VMs, acks, conditions.
     void changed();
     void facts_added();
+    void addresses_changed();
     // What is under way is given up, and Core is looked for anew.
     void woke() { interrupt(Interruption::wake); }
     void network_changed() { interrupt(Interruption::network); }

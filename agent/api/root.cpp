@@ -26,13 +26,17 @@ json::array features() {
             "adopt", "if_match", "idempotency_key", "dry_run",   "drain",  "core"};
 }
 
-json::object root_resource(const RootFacts& facts, const virt::Link& link, const Drain& drain, const GhostCore& core) {
-    const auto id = core.status().agent_id;
-    const auto agent_id = id.empty() ? json::value(nullptr) : json::value(id);
-    return {{"name", facts.name},       {"agent_id", agent_id},
-            {"version", facts.version}, {"started_at", base::rfc3339(facts.started_at)},
-            {"features", features()},   {"hypervisor", hypervisor_json(link)},
-            {"core", core.resource()},  {"drain", drain.to_json()}};
+json::object root_resource(const RootParts& of) {
+    const auto id = of.core.status().agent_id;
+    return {{"name", of.facts.name},
+            {"agent_id", id.empty() ? json::value(nullptr) : json::value(id)},
+            {"version", of.facts.version},
+            {"started_at", base::rfc3339(of.facts.started_at)},
+            {"features", features()},
+            {"hypervisor", hypervisor_json(of.hypervisor)},
+            {"core", of.core.resource()},
+            {"tailnet", of.tailnet.to_json()},
+            {"drain", of.drain.to_json()}};
 }
 
 void add_root_routes(net::Router& router, const Answers& answers, const Capacity& capacity, const LoadWatch& load) {

@@ -11,6 +11,7 @@
 #include "agent/host/drain.hpp"
 #include "agent/host/health.hpp"
 #include "agent/host/host_load.hpp"
+#include "agent/host/tailnet.hpp"
 #include "agent/images/image_service.hpp"
 #include "agent/operations/operation_service.hpp"
 #include "agent/orphans/orphan_service.hpp"
@@ -42,8 +43,14 @@ void add_root_routes(net::Router& router, const Answers& answers, const Capacity
 void add_agent_routes(net::Router& router, Drain& drain, const Answers& answers);
 
 // The resource at /v1.
-[[nodiscard]] boost::json::object root_resource(const RootFacts& facts, const virt::Link& link, const Drain& drain,
-                                                const GhostCore& core);
+struct RootParts {
+    const RootFacts& facts;
+    const virt::Link& hypervisor;
+    const GhostCore& core;
+    const Tailnet& tailnet;
+    const Drain& drain;
+};
+[[nodiscard]] boost::json::object root_resource(const RootParts& of);
 
 // `ready`: empty when new VMs are taken, else why not. `path`: where the full report is beside "/health".
 void add_health_routes(net::Router& router, Health& health, std::function<std::string()> ready,

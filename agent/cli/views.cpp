@@ -58,12 +58,36 @@ std::string hypervisor(const json::object& agent) {
     return parts.empty() ? named : fmt::format("{} ({})", named.empty() ? "?" : named, fmt::join(parts, ", "));
 }
 
+std::string tailnet(const json::object& agent) {
+    const auto& t = part(agent, "tailnet");
+    if (bool_at(t, "connected") != true) return text_at(t, "reason");
+    std::vector<std::string> parts;
+    if (auto name = text_at(t, "dns_name"); !name.empty()) parts.push_back(std::move(name));
+    if (const auto* const list = t.if_contains("addresses"); list != nullptr && list->is_array())
+        for (const auto& address : list->get_array())
+            if (const auto* const text = address.if_string()) parts.emplace_back(*text);
+    return fmt::format("connected ({})", fmt::join(parts, ", "));
+}
+
+// "connected to https://core.example (last heartbeat 12s ago)"
+std::string ghost_core(const json::object& agent, base::Wall now) {
+    const auto& core = part(agent, "core");
+    auto text = text_at(core, "state");
+    std::ranges::replace(text, '_', ' ');
+    if (const auto url = text_at(core, "url"); !url.empty()) text += (text == "connected" ? " to " : ", ") + url;
+    if (const auto since = age_at(core, "last_beat_at", now); !since.empty())
+        text += fmt::format(" (last heartbeat {} ago)", since);
+    if (const auto reason = text_at(core, "reason"); !reason.empty()) text += ": " + reason;
+    return text;
+}
+
 void add_agent(Page& page, const json::object& agent, base::Wall now) {
     page.add("Agent", fmt::format("{}, version {}", text_at(agent, "name"), text_at(agent, "version")));
     page.add("Id", text_at(agent, "agent_id"));
     page.add("Up", age_at(agent, "started_at", now));
     page.add("Hypervisor", hypervisor(agent));
-    page.add("Ghost Core", text_at(agent, "core", "state"));
+    page.add("Ghost Core", ghost_core(agent, now));
+    page.add("Tailnet", tailnet(agent));
     if (const auto* const drain = object_at(agent, "drain")) {
         const auto reason = text_at(*drain, "reason");
         page.add("Drained", fmt::format("no new VMs for {} (by {}){}{}", age_at(*drain, "since", now),

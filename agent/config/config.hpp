@@ -27,7 +27,7 @@ struct Config {
         std::string version;  // the seed's key; read, not used: the program knows its own
     } agent;
     struct {
-        std::vector<std::string> listen_addr{"127.0.0.1:9092"};
+        std::vector<std::string> listen_addr{"127.0.0.1:9092"};  // also "tailscale:9092"
         std::string socket = "/run/ghost/agent.sock";
         std::string socket_group = "ghost";
         TlsConfig tls;  // falls back to grpc.tls_*
@@ -69,6 +69,9 @@ struct Config {
         std::string enroll_token;  // a secret: never printed
         TlsConfig tls;             // Core's trust root is its own
     } core;
+    struct {
+        std::string socket = "/var/run/tailscale/tailscaled.sock";  // tailscaled's local API; empty: it isn't asked
+    } tailscale;
     struct {
         base::Level level = base::Level::info;
         enum class Output : std::uint8_t { stdout_, file, both } output = Output::stdout_;

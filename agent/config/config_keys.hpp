@@ -26,7 +26,7 @@ struct UrlPath {};  // "/metrics"
 struct Listen {     // "127.0.0.1:9091"
     bool required = true;
 };
-struct ListenList {};  // one or several
+struct ListenList {};  // one or several; also "tailscale:9092"
 struct Flag {};
 struct Number {
     double min = 0;
@@ -105,6 +105,8 @@ void each_key(C& c, Visitor&& visit) {
     visit("images.allow_private_addresses", c.images.allow_private_addresses, Flag{});
     visit("images.tls_ca", c.images.tls_ca, AbsolutePath{});
     visit("images.refresh", c.images.refresh_weekly, refreshes);
+
+    visit("tailscale.socket", c.tailscale.socket, AbsolutePath{});
 
     visit("logging.level", c.logging.level, levels);
     visit("logging.output", c.logging.output, outputs);

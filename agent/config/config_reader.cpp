@@ -107,9 +107,10 @@ private:
     }
 
     static constexpr auto address_expected = "a numeric address and port such as 127.0.0.1:9092";
+    static constexpr auto addresses_expected = "numeric addresses and ports such as 127.0.0.1:9092, or tailscale:9092";
     static std::string_view expected_instead_of(std::string_view text) {
         return text.starts_with("tailscale:")
-                   ? "a numeric address and port such as 127.0.0.1:9092 (tailscale:PORT is not in this version)"
+                   ? "a numeric address and port such as 127.0.0.1:9092 (tailscale:PORT is for api.listen_addr only)"
                    : address_expected;
     }
     void read(const nlohmann::json& value, std::string& member, const keys::Listen& rule) {
@@ -158,8 +159,7 @@ private:
         bool sound = true;
         for (std::size_t i = 0; i < texts->size(); ++i) {
             if (accepts((*texts)[i])) continue;
-            fault((*texts)[i], expected.empty() ? expected_instead_of((*texts)[i]) : expected,
-                  value.is_array() ? fmt::format("[{}]", i) : "");
+            fault((*texts)[i], expected, value.is_array() ? fmt::format("[{}]", i) : "");
             sound = false;
         }
         if (sound) member = *texts;
@@ -169,7 +169,9 @@ private:
                   [](const std::string& text) { return absolute(text, true).has_value(); });
     }
     void read(const nlohmann::json& value, std::vector<std::string>& member, const keys::ListenList& /*rule*/) {
-        read_list(value, member, "", [](const std::string& text) { return parse_listen_address(text).has_value(); });
+        read_list(value, member, addresses_expected, [](const std::string& text) {
+            return parse_listen_address(text).has_value() || parse_tailnet_port(text).has_value();
+        });
     }
 
     void read(const nlohmann::json& value, bool& member, const keys::Flag& /*rule*/) {

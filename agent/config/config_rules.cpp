@@ -25,7 +25,9 @@ public:
         require_whole("api", config_.api.tls);
         require_pair("core", config_.core.tls);
         check_listeners();
-        check_socket();
+        check_tailnet();
+        check_socket("api.socket", config_.api.socket);
+        check_socket("tailscale.socket", config_.tailscale.socket);
         check_core_url();
         add_notes();
     }
@@ -105,11 +107,30 @@ private:
             fault("metrics.listen_addr", metrics.listen_addr + " is health's address; metrics need one of their own");
     }
 
-    void check_socket() {
+    // The address of the tailnet comes and goes; what else listens on its port must leave room for it.
+    void check_tailnet() {
+        const auto& api = config_.api.listen_addr;
+        for (const auto& wanted : api) {
+            const auto port = parse_tailnet_port(wanted);
+            if (!port) continue;
+            if (config_.tailscale.socket.empty())
+                fault("api.listen_addr", wanted + " needs tailscale.socket, where tailscaled is asked for the address");
+            auto others = api;
+            if (config_.metrics.enabled) others.push_back(config_.metrics.listen_addr);
+            for (const auto& other : others) {
+                const auto endpoint = parse_listen_address(other);
+                if (endpoint && endpoint->address().is_unspecified() && endpoint->port() == *port)
+                    fault("api.listen_addr", fmt::format("{} has every address, also the tailnet's: {} finds its port "
+                                                         "taken",
+                                                         other, wanted));
+            }
+        }
+    }
+
+    void check_socket(const std::string& path, const std::string& socket) {
         constexpr std::size_t longest = sizeof(sockaddr_un{}.sun_path) - 1;
-        if (config_.api.socket.size() > longest)
-            fault("api.socket",
-                  fmt::format("expected a path of at most {} bytes, got {}", longest, config_.api.socket.size()));
+        if (socket.size() > longest)
+            fault(path, fmt::format("expected a path of at most {} bytes, got {}", longest, socket.size()));
     }
 
     void check_core_url() {

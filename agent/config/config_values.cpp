@@ -126,4 +126,12 @@ std::optional<boost::asio::ip::tcp::endpoint> parse_listen_address(std::string_v
     return boost::asio::ip::tcp::endpoint{address, static_cast<unsigned short>(*port)};
 }
 
+std::optional<std::uint16_t> parse_tailnet_port(std::string_view text) {
+    constexpr std::string_view prefix = "tailscale:";
+    if (!text.starts_with(prefix)) return std::nullopt;
+    const auto port = parse_whole(text.substr(prefix.size()));
+    if (!port || *port == 0 || *port > 65535) return std::nullopt;
+    return static_cast<std::uint16_t>(*port);
+}
+
 }  // namespace ghost::agent

@@ -27,4 +27,7 @@ namespace ghost::agent {
 // A numeric address and a port: "127.0.0.1:9092", "[::1]:9092". Names are not looked up.
 [[nodiscard]] std::optional<boost::asio::ip::tcp::endpoint> parse_listen_address(std::string_view text);
 
+// "tailscale:9092": the port at whatever addresses this machine has in its tailnet.
+[[nodiscard]] std::optional<std::uint16_t> parse_tailnet_port(std::string_view text);
+
 }  // namespace ghost::agent

@@ -33,7 +33,7 @@ json::object CoreNode::about() const { return {{"name", s_.name}, {"version", s_
 
 json::object CoreNode::addresses() const {
     json::object out;
-    if (auto address = s_.tailscale_ip()) out["tailscale_ip"] = std::move(*address);
+    if (auto address = s_.tailscale_ip(); !address.empty()) out["tailscale_ip"] = std::move(address);
     json::array local;
     for (auto& address : s_.local_addresses ? s_.local_addresses() : std::vector<std::string>{}) {
         if (local.size() == most_addresses) break;

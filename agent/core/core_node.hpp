@@ -10,7 +10,6 @@
 #include <boost/json/value.hpp>
 
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,7 +25,7 @@ public:
         std::function<boost::json::object()> resources;
         Health& health;
         std::function<std::vector<std::string>()> local_addresses;
-        std::function<std::optional<std::string>()> tailscale_ip;
+        std::function<std::string()> tailscale_ip;  // empty: none
         // Why no new VMs are taken, since when; null: they are.
         std::function<boost::json::value()> drain;
     };

@@ -224,6 +224,10 @@ void GhostCore::network_changed() {
     if (sender_) sender_->network_changed();
 }
 
+void GhostCore::addresses_changed() {
+    if (sender_) sender_->addresses_changed();
+}
+
 asio::awaitable<void> GhostCore::before_sleep(base::Duration limit) {
     if (sender_) co_await sender_->tell_of_sleep(limit);
 }

@@ -84,6 +84,8 @@ public:
 
     void woke();
     void network_changed();
+    // Of this host, or of its tailnet.
+    void addresses_changed();
     [[nodiscard]] boost::asio::awaitable<void> before_sleep(base::Duration limit);
 
     // "disabled" without a Core.

@@ -36,6 +36,7 @@ Health::Report Health::report(bool reasons) {
     json::object checks;
     for (auto& check : checks_) {
         auto result = check.run();
+        if (!result.applies) continue;
         if (result.status != check.last) check.since = clock_.wall();
         check.last = result.status;
         worst = std::max(worst, result.status);

@@ -17,8 +17,9 @@ enum class CheckStatus : std::uint8_t { up, degraded, down };
 
 struct CheckResult {
     CheckStatus status = CheckStatus::up;
-    std::string reason;                // why not up; empty when up
+    std::string reason = {};           // why not up; empty when up
     boost::json::object figures = {};  // shown beside it
+    bool applies = true;               // false: left out of the report
 };
 
 // Loop thread only. Evaluating must be cheap: it reads memory.

@@ -44,7 +44,9 @@ void World::boot() {
                                                     .hypervisor = *hypervisor,
                                                     .server = *server,
                                                     .web = web,
-                                                    .service_manager = service_manager});
+                                                    .service_manager = service_manager,
+                                                    .tailscaled = tailscaled,
+                                                    .network = network});
     std::exception_ptr fault;
     boost::asio::co_spawn(loop, app->start(), [&fault](const std::exception_ptr& e) { fault = e; });
     settle();

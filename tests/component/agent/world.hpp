@@ -116,6 +116,8 @@ public:
     agent::Config config;
     std::string installation = "install";
     agent::ServiceManager service_manager;
+    net::Client* tailscaled = nullptr;
+    net::NetworkWatch* network = nullptr;
     std::unique_ptr<agent::App> app;
 
 private:

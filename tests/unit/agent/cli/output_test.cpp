@@ -223,7 +223,8 @@ TEST_CASE("status sums up the agent and names what isn't well") {
     const auto agent =
         object(R"({"name":"node-1","agent_id":"a-1","version":"0.1.0","started_at":"2026-01-02T01:04:05Z",
         "features":[],"hypervisor":{"uri":"qemu:///system","kind":"qemu","libvirt_version":"9.0.0",
-        "qemu_version":"7.2.0","connected":false},"core":{"state":"none"}})");
+        "qemu_version":"7.2.0","connected":false},"core":{"state":"none"},
+        "tailnet":{"connected":true,"addresses":["100.64.0.7","fd7a::7"],"dns_name":"pc.example.org","reason":null}})");
     const auto health = object(R"({"status":"unhealthy","checks":{"libvirt":{"status":"down",
         "since":"2026-01-02T03:02:05Z","reason":"no answer"},"disk":{"status":"up"}}})");
     const auto resources = object(R"({"cpus":{"total":2,"free":4},"memory_mib":{"total":16384,"free":10240}})");
@@ -236,6 +237,16 @@ TEST_CASE("status sums up the agent and names what isn't well") {
           "Memory:      10 GiB free of 16 GiB\n"})
         CHECK_THAT(page, Catch::Contains(line));
     CHECK_THAT(page, !Catch::Contains("disk:"));
+    CHECK_THAT(page, Catch::Contains("Tailnet:     connected (pc.example.org, 100.64.0.7, fd7a::7)\n"));
+}
+
+TEST_CASE("status says why the tailnet isn't connected, and nothing of one that isn't there") {
+    const auto page = [](const char* agent) { return status_page(object(agent), {}, {}, {}, now); };
+    CHECK_THAT(page(R"({"tailnet":{"connected":false,"addresses":[],"dns_name":null,
+                     "reason":"not connected: NeedsLogin"}})"),
+               Catch::Contains("Tailnet:  not connected: NeedsLogin\n"));
+    CHECK_THAT(page(R"({"tailnet":null})"), !Catch::Contains("Tailnet"));
+    CHECK_THAT(page("{}"), !Catch::Contains("Tailnet"));
 }
 
 TEST_CASE("status says that the node is drained, since when, by whom and why") {

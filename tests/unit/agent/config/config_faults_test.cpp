@@ -35,8 +35,12 @@ TEST_CASE_METHOD(ConfigFolder, "a listen address is judged wherever it stands") 
         R"(agent.yaml:1: metrics.listen_addr: expected a numeric address and port such as 127.0.0.1:9092, got "localhost:9091")");
     CHECK(
         fault("api:\n  listen_addr:\n    - 127.0.0.1:1\n    - '9092'\n") ==
-        R"(agent.yaml:4: api.listen_addr[1]: expected a numeric address and port such as 127.0.0.1:9092, got "9092")");
-    CHECK_THAT(fault("api: {listen_addr: 'tailscale:9092'}"), Catch::Contains("tailscale:PORT is not in this version"));
+        R"(agent.yaml:4: api.listen_addr[1]: expected numeric addresses and ports such as 127.0.0.1:9092, or tailscale:9092, got "9092")");
+    for (const std::string address : {"tailscale:", "tailscale:0", "tailscale:65536", "tailscale:x", "tailscale"})
+        CHECK_THAT(fault("api: {listen_addr: '" + address + "'}"), Catch::Contains("or tailscale:9092, got"));
+    for (const std::string section : {"metrics", "health"})
+        CHECK_THAT(fault(section + ": {listen_addr: 'tailscale:9091'}"),
+                   Catch::Contains("(tailscale:PORT is for api.listen_addr only), got"));
 }
 
 TEST_CASE_METHOD(ConfigFolder, "a section or a list where a value should stand is a fault") {

@@ -55,6 +55,24 @@ TEST_CASE_METHOD(ConfigFolder, "no two listeners may have one address") {
     CHECK_THAT(fault("api: {listen_addr: ['127.0.0.1:1', '127.0.0.1:1']}"), Catch::Contains("twice"));
 }
 
+TEST_CASE_METHOD(ConfigFolder, "the tailnet's address stands alone or beside others whose port it doesn't share") {
+    CHECK(sound("api: {listen_addr: 'tailscale:9092'}").api.listen_addr == std::vector<std::string>{"tailscale:9092"});
+    CHECK(sound("api: {listen_addr: ['127.0.0.1:9092', 'tailscale:9092', '0.0.0.0:9093']}").api.listen_addr.size() ==
+          3);
+    for (const std::string every : {"0.0.0.0:9092", "[::]:9092"})
+        CHECK_THAT(fault("api: {listen_addr: ['" + every + "', 'tailscale:9092']}"),
+                   Catch::Contains("api.listen_addr: " + every + " has every address, also the tailnet's"));
+    CHECK_THAT(fault("api: {listen_addr: 'tailscale:9092', tls_cert: /c, tls_key: /k, tls_ca: /a}\n"
+                     "metrics: {listen_addr: '0.0.0.0:9092'}"),
+               Catch::Contains("tailscale:9092 finds its port taken"));
+    CHECK_THAT(fault("api: {listen_addr: ['tailscale:1', 'tailscale:1']}"), Catch::Contains("twice"));
+    CHECK_THAT(fault("api: {listen_addr: 'tailscale:9092'}\ntailscale: {socket: ''}"),
+               Catch::Contains("api.listen_addr: tailscale:9092 needs tailscale.socket"));
+    CHECK(sound("tailscale: {socket: ''}").tailscale.socket.empty());
+    CHECK_THAT(fault("tailscale: {socket: /" + std::string(120, 's') + "}"),
+               Catch::Contains("tailscale.socket: expected a path of at most 107 bytes"));
+}
+
 TEST_CASE_METHOD(ConfigFolder, "the socket's path must fit a socket address") {
     CHECK_THAT(fault("api: {socket: /" + std::string(120, 's') + "}"), Catch::Contains("at most 107 bytes"));
 }
