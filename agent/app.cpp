@@ -2,6 +2,7 @@
 
 #include "agent/config/config_loader.hpp"
 #include "agent/config/config_values.hpp"
+#include "agent/host/host.hpp"
 #include "storage/boot_id.hpp"
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
@@ -11,7 +12,6 @@
 #include <sys/utsname.h>
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <utility>
 
@@ -31,19 +31,6 @@ constexpr std::chrono::seconds host_objects_interval{30};  // between looks whil
 std::string machine() {
     utsname name{};
     return ::uname(&name) == 0 ? name.machine : "unknown";
-}
-
-std::string host_name() {
-    utsname name{};
-    return ::uname(&name) == 0 ? name.nodename : "unknown";
-}
-
-Reserve reserve_of(const Config& config) {
-    const auto& r = config.resources;
-    return {.cpus = r.reserved_cpu,
-            .memory_mib = static_cast<std::uint64_t>(std::llround(r.reserved_ram_gb * 1024)),
-            .disk_bytes = static_cast<std::uint64_t>(std::llround(r.reserved_disk_gb * 1024)) << 20,
-            .cpu_overcommit = r.cpu_overcommit};
 }
 
 // Made by us over our own directory.
@@ -108,7 +95,7 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
       tailnet_listeners_(s_.executor, s_.server, s_.clock, s_.log, tailnet_ports(config_)),
       loop_(s_.clock),
       health_(s_.clock, GHOST_VERSION),
-      facts_({.name = config_.agent.name.empty() ? host_name() : config_.agent.name,
+      facts_({.name = node_name(config_),
               .version = GHOST_VERSION,
               .started_at = started_at_}),
       answers_({operations_, index_, images_, s_.clock,
