@@ -1,6 +1,7 @@
 #include "agent/cli/ghostctl.hpp"
 #include "agent/config/config_loader.hpp"
 #include "agent/daemon.hpp"
+#include "agent/enroll_command.hpp"
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -8,8 +9,10 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <iostream>
 #include <optional>
 #include <string>
+#include <string_view>
 
 using namespace ghost;
 
@@ -23,12 +26,16 @@ std::optional<agent::Config> read_config(const agent::ConfigSources& sources) {
 }
 
 int run_agent(int argc, char** argv) {
+    if (argc > 1 && argv[1] == std::string_view{"enroll"})
+        return agent::run_enroll({argv + 2, argv + argc},
+                                 {std::cin, std::cout, std::cerr, agent::process_environment()});
     CLI::App options{"ghost-agent, the VM daemon of Ghost Cloud"};
     std::string file;
     bool check = false;
     auto* const config_file =
         options.add_option("--config", file, "configuration file (default: /etc/ghost/agent.yaml, if it is there)");
     options.add_flag("--check-config", check, "print the configuration in effect, or its faults, and exit");
+    options.footer("ghost-agent enroll --help tells how to join Ghost Core.");
     options.set_version_flag("--version", std::string{"ghost-agent "} + GHOST_VERSION);
     try {
         options.parse(argc, argv);

@@ -62,7 +62,7 @@ base::Result<StateDirectory> StateDirectory::open(const std::string& path) {
         const int why = errno;
         ::close(lock);
         if (why == EWOULDBLOCK)
-            return base::fail(base::Errc::io_error, "state_dir: another ghost-agent is using " + path);
+            return base::fail(base::Errc::state_conflict, "state_dir: another ghost-agent is using " + path);
         return base::fail(base::errno_error(why, "state_dir: cannot lock " + lock_path));
     }
     return StateDirectory{path, lock};

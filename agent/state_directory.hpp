@@ -14,7 +14,7 @@ namespace ghost::agent {
 class StateDirectory {
 public:
     // Makes `path` (0711: VMs' disks below it are opened by QEMU's own user) and takes its lock. Errors: io_error with
-    // a sentence: can't be made, not writable, another agent holds it.
+    // a sentence: can't be made, not writable; state_conflict: another agent holds it.
     [[nodiscard]] static base::Result<StateDirectory> open(const std::string& path);
 
     StateDirectory(StateDirectory&& other) noexcept;
