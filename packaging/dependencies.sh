@@ -18,7 +18,7 @@ run_packages=(
 image_packages=(cpio e2fsprogs fdisk kmod mtools qemu-utils syslinux syslinux-common)
 # shellcheck disable=SC2034
 test_packages=(
-    catch2 clang-format-19 clang-tidy-19 git gnupg libclang-rt-19-dev llvm-19 man-db mmdebstrap python3
+    catch2 clang-format-19 clang-tidy-19 dbus-daemon git gnupg libclang-rt-19-dev llvm-19 man-db mmdebstrap python3
     python3-jsonschema python3-pytest python3-yaml shellcheck systemd systemd-container util-linux
 )
 # For what only tests/run.sh long does: it logs in to a guest.
