@@ -84,6 +84,8 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
       load_watch_(s_.files, s_.clock),
       io_resumer_(s_.executor, s_.hypervisor, index_, s_.files, s_.clock, s_.log),
       missing_files_(index_, observer_, s_.files, s_.clock, s_.log),
+      guest_clocks_(s_.executor, s_.hypervisor, index_, s_.clock, s_.log),
+      sleep_watch_(s_.executor, s_.logind, s_.clock, s_.log),
       vms_({index_, s_.hypervisor, observer_, operations_, images_, capacity_, drain_, volumes_, s_.files, s_.store,
             s_.clock, s_.random, s_.log},
            // A pool of another's says where its volumes go once it is there.
@@ -150,6 +152,8 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
         core_.addresses_changed();
     };
     s_.server.on_refused([this](net::Method method, unsigned status) { metrics_.refused(method, status); });
+    sleep_watch_.before_sleep = [this] { return before_sleep(); };
+    sleep_watch_.on_wake = [this](base::Duration slept) { woke(slept); };
     loop_.on_lag = [this](std::chrono::microseconds lag) { metrics_.loop_lag(lag); };
     add_health_checks();
     add_routes();
@@ -180,6 +184,8 @@ asio::awaitable<void> App::start() {
     tasks_.spawn("network", follow_network());
     tasks_.spawn("tailnet", tailnet_.run());
     tasks_.spawn("tailnet's listeners", tailnet_listeners_.run());
+    tasks_.spawn("guests' clocks", guest_clocks_.run());
+    tasks_.spawn("sleep", sleep_watch_.run());
     tasks_.spawn("loop monitor", loop_.run());
     tasks_.spawn("health", watch_health());
     tasks_.spawn("history", operations_.prune_forever());
@@ -337,6 +343,18 @@ asio::awaitable<void> App::tend_state() {
         if (const auto done = co_await s_.store.commit(std::move(changes)); !done)
             s_.log.debug("the state database still takes nothing", {{"error", done.error().detail}});
     }
+}
+
+asio::awaitable<void> App::before_sleep() {
+    s_.log.info("the host goes to sleep");
+    co_await core_.before_sleep(SleepWatch::patience);
+}
+
+void App::woke(base::Duration slept) {
+    s_.log.info("the host woke up", {{"slept_s", std::chrono::duration_cast<std::chrono::seconds>(slept).count()}});
+    guest_clocks_.set_all();
+    tailnet_.look_again();
+    core_.woke();
 }
 
 void App::use_disk_directory(const std::string& path) {

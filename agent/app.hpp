@@ -14,15 +14,18 @@
 #include "agent/host/health.hpp"
 #include "agent/host/host_load.hpp"
 #include "agent/host/io_resumer.hpp"
+#include "agent/host/logind.hpp"
 #include "agent/host/loop_monitor.hpp"
 #include "agent/host/tailnet.hpp"
 #include "agent/host/tailnet_listeners.hpp"
+#include "agent/host/sleep_watch.hpp"
 #include "agent/images/image_service.hpp"
 #include "agent/metrics.hpp"
 #include "agent/operations/operation_service.hpp"
 #include "agent/orphans/orphan_service.hpp"
 #include "agent/service_notify.hpp"
 #include "agent/vm/disk_chains.hpp"
+#include "agent/vm/guest_clocks.hpp"
 #include "agent/vm/missing_files.hpp"
 #include "agent/vm/observer.hpp"
 #include "agent/vm/vm_index.hpp"
@@ -78,6 +81,7 @@ struct Seams {
     std::function<std::vector<std::string>()> local_addresses = {};  // of this host; empty: none are told
     net::Client* tailscaled = nullptr;     // its local API; null: it isn't asked
     net::NetworkWatch* network = nullptr;  // null: nobody tells of changes
+    Logind* logind = nullptr;  // without it the host's sleep shows only afterwards
 };
 
 // Why the agent can't start, in a sentence that names what to change.
@@ -149,6 +153,9 @@ private:
     void connect_images();
     void use_disk_directory(const std::string& path);
     void recover(const std::vector<Operation>& unfinished);
+    // Of the host. What the first does holds its sleep up, for SleepWatch::patience at most.
+    boost::asio::awaitable<void> before_sleep();
+    void woke(base::Duration slept);
     void add_health_checks();
     void connect_core();
     [[nodiscard]] std::optional<Metrics::Now::Core> core_metrics() const;
@@ -185,6 +192,8 @@ private:
     LoadWatch load_watch_;
     IoResumer io_resumer_;
     MissingFiles missing_files_;
+    GuestClocks guest_clocks_;
+    SleepWatch sleep_watch_;
     VmService vms_;
     OrphanService orphans_;
     Tailnet tailnet_;

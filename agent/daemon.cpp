@@ -169,6 +169,7 @@ int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
         net::make_http_server(loop.get_executor(), {}, log,
                               {.request_id = [&clock, &random] { return base::make_uuid(clock, random); },
                                .traceparent = [&random] { return base::make_traceparent(random); }});
+    const auto logind = make_logind(loop.get_executor());
     App app{config,
             std::move(ground.identity),
             {.executor = loop.get_executor(),
@@ -185,7 +186,8 @@ int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
              .core = &core,
              .local_addresses = [] { return net::local_addresses(); },
              .tailscaled = tailscaled.get(),
-             .network = network ? network->get() : nullptr}};
+             .network = network ? network->get() : nullptr,
+             .logind = logind.get()}};
 
     std::exception_ptr fault;
     bool ended = false;

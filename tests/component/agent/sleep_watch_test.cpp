@@ -239,3 +239,25 @@ TEST_CASE("a watch that is ended in the middle of a sleep lets the host sleep") 
     CHECK(host.ended);
     CHECK_FALSE(host.logind.inhibited());
 }
+
+TEST_CASE("the agent says when its host sleeps and wakes, and lets go of logind when it stops") {
+    World world;
+    fakes::FakeLogind logind{world.loop.get_executor()};
+    world.logind = &logind;
+    world.boot();
+    world.settle();
+    CHECK(logind.inhibited());
+    logind.tell(News::goes_to_sleep);
+    world.settle();
+    CHECK_FALSE(logind.inhibited());
+    world.clock.sleep(8h);
+    logind.tell(News::is_awake);
+    world.pass(1s);
+    CHECK(logind.inhibited());
+    world.log.flush();
+    const auto messages = world.logged.messages();
+    CHECK(std::ranges::count(messages, "the host goes to sleep") == 1);
+    CHECK(std::ranges::count(messages, "the host woke up") == 1);
+    world.shut_down();
+    CHECK_FALSE(logind.connected());
+}

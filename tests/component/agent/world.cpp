@@ -45,8 +45,11 @@ void World::boot() {
                                                     .server = *server,
                                                     .web = web,
                                                     .service_manager = service_manager,
-                                                    .tailscaled = tailscaled,
-                                                    .network = network});
+                                                      .core = core,
+                                                     .local_addresses = [this] { return local_addresses; },
+                                                     .tailscaled = tailscaled,
+                                                    .network = network,
+                                                    .logind = logind});
     std::exception_ptr fault;
     boost::asio::co_spawn(loop, app->start(), [&fault](const std::exception_ptr& e) { fault = e; });
     settle();

@@ -116,8 +116,11 @@ public:
     agent::Config config;
     std::string installation = "install";
     agent::ServiceManager service_manager;
+    heartbeat::CoreLink* core = nullptr;
+    std::vector<std::string> local_addresses;
     net::Client* tailscaled = nullptr;
     net::NetworkWatch* network = nullptr;
+    agent::Logind* logind = nullptr;
     std::unique_ptr<agent::App> app;
 
 private:
