@@ -9,9 +9,11 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include <algorithm>
 #include <chrono>
 #include <ctime>
 #include <memory>
+#include <optional>
 
 namespace ghost::net {
 namespace {
@@ -72,11 +74,10 @@ Result<Certificate> first_certificate(std::string_view pem) {
 std::optional<base::Wall> to_wall(const ASN1_TIME* time) {
     std::tm parts{};
     if (ASN1_TIME_to_tm(time, &parts) != 1) return std::nullopt;
-    // The year 9999 stands for "never", which is beyond what the clock can say.
-    using Seconds = std::chrono::sys_seconds;
-    const Seconds whole{std::chrono::seconds{::timegm(&parts)}};
-    const auto limit = std::chrono::time_point_cast<std::chrono::seconds>(base::Wall::max());
-    return base::Wall{whole < limit ? whole : limit};
+    // The year 9999 stands for "never", which is beyond what the clock can say; nor does it matter when before 1970.
+    const std::chrono::sys_seconds whole{std::chrono::seconds{::timegm(&parts)}};
+    const auto last = std::chrono::time_point_cast<std::chrono::seconds>(base::Wall::max());
+    return base::Wall{std::clamp(whole, std::chrono::sys_seconds{}, last)};
 }
 
 }  // namespace

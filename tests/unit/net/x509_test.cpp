@@ -95,6 +95,10 @@ TEST_CASE("a certificate that is valid for ever is read, too") {
         net::read_certificate(ca.issue({.common_name = "old", .valid_until_s = 7'900L * 365 * 86'400}).certificate);
     REQUIRE(facts);
     CHECK(facts->not_after > std::chrono::system_clock::now() + std::chrono::years{200});
+    const auto ancient =
+        net::read_certificate(ca.issue({.common_name = "old", .valid_from_s = -100L * 365 * 86'400}).certificate);
+    REQUIRE(ancient);
+    CHECK(ancient->not_before == base::Wall{});
 }
 
 TEST_CASE("a certificate and a key belong together or not") {
