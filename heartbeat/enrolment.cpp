@@ -4,8 +4,8 @@
 #include "net/url.hpp"
 
 #include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
-#include <boost/json/serialize.hpp>
 #include <fmt/format.h>
 #include <openssl/evp.h>
 
@@ -95,22 +95,6 @@ Errc code_of(unsigned status) {
 }
 
 }  // namespace
-
-std::string renewal_target(std::string_view agent_id) { return fmt::format("/v1/agents/{}/certificate", agent_id); }
-
-std::string enrolment_body(const Enrolment& enrolment) {
-    return json::serialize(json::object{{"token", enrolment.token},
-                                        {"install_id", enrolment.install_id},
-                                        {"name", enrolment.name},
-                                        {"csr", enrolment.csr},
-                                        {"version", enrolment.version},
-                                        {"resources", enrolment.resources},
-                                        {"addresses", enrolment.addresses}});
-}
-
-std::string renewal_body(std::string_view csr) {
-    return json::serialize(json::object{{"csr", json::string_view{csr.data(), csr.size()}}});
-}
 
 Result<Enrolled> read_enrolled(std::string_view body, std::string_view key_pem) {
     const auto document = read_object(body);

@@ -1,4 +1,4 @@
-// Joining Ghost Core and keeping a certificate that is valid: what is said, what an answer must hold, and when.
+// Joining Ghost Core and keeping a certificate that is valid: what an answer must hold, and when to ask.
 #pragma once
 
 #include "base/clock.hpp"
@@ -6,7 +6,6 @@
 #include "base/random.hpp"
 #include "net/x509.hpp"
 
-#include <boost/json/object.hpp>
 #include <boost/json/value.hpp>
 
 #include <optional>
@@ -15,21 +14,6 @@
 #include <vector>
 
 namespace ghost::heartbeat {
-
-inline constexpr std::string_view enrolment_target = "/v1/agents/enroll";  // POST
-[[nodiscard]] std::string renewal_target(std::string_view agent_id);       // POST
-
-struct Enrolment {
-    std::string token;
-    std::string install_id;
-    std::string name;
-    std::string csr;  // PEM
-    std::string version;
-    boost::json::object resources;  // as GET /v1/resources answers
-    boost::json::object addresses;  // {"local": [...], "tailscale_ip"?}
-};
-[[nodiscard]] std::string enrolment_body(const Enrolment& enrolment);
-[[nodiscard]] std::string renewal_body(std::string_view csr);
 
 struct Enrolled {
     std::string agent_id;

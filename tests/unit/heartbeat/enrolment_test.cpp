@@ -46,25 +46,6 @@ constexpr std::string_view useless = "Ghost Core's answer is of no use: ";
 
 }  // namespace
 
-TEST_CASE("the enrolment says who wants to join") {
-    const auto body = json::parse(heartbeat::enrolment_body({.token = "t0ken",
-                                                             .install_id = "id",
-                                                             .name = "den-pc",
-                                                             .csr = "PEM\n",
-                                                             .version = "1.0",
-                                                             .resources = {{"cpus", 4}},
-                                                             .addresses = {{"local", json::array{"10.0.0.1"}}}}));
-    CHECK(body == json::value{{"token", "t0ken"},
-                              {"install_id", "id"},
-                              {"name", "den-pc"},
-                              {"csr", "PEM\n"},
-                              {"version", "1.0"},
-                              {"resources", {{"cpus", 4}}},
-                              {"addresses", json::object{{"local", json::array{"10.0.0.1"}}}}});
-    CHECK(json::parse(heartbeat::renewal_body("PEM\n")) == json::value{{"csr", "PEM\n"}});
-    CHECK(heartbeat::renewal_target("node-7") == "/v1/agents/node-7/certificate");
-}
-
 TEST_CASE_METHOD(Core, "an enrolment's answer is taken when all in it fits") {
     auto answer = enrolled();
     answer["later"] = "members that aren't known don't matter";
