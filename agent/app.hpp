@@ -16,9 +16,9 @@
 #include "agent/host/io_resumer.hpp"
 #include "agent/host/logind.hpp"
 #include "agent/host/loop_monitor.hpp"
+#include "agent/host/sleep_watch.hpp"
 #include "agent/host/tailnet.hpp"
 #include "agent/host/tailnet_listeners.hpp"
-#include "agent/host/sleep_watch.hpp"
 #include "agent/images/image_service.hpp"
 #include "agent/metrics.hpp"
 #include "agent/operations/operation_service.hpp"
@@ -79,8 +79,8 @@ struct Seams {
     ServiceManager service_manager = {};
     heartbeat::CoreLink* core = nullptr;                             // null: no Core can be reached
     std::function<std::vector<std::string>()> local_addresses = {};  // of this host; empty: none are told
-    net::Client* tailscaled = nullptr;     // its local API; null: it isn't asked
-    net::NetworkWatch* network = nullptr;  // null: nobody tells of changes
+    net::Client* tailscaled = nullptr;                               // its local API; null: it isn't asked
+    net::NetworkWatch* network = nullptr;                            // null: nobody tells of changes
     Logind* logind = nullptr;  // without it the host's sleep shows only afterwards
 };
 

@@ -2,10 +2,11 @@
 
 #include "agent/config/config_loader.hpp"
 #include "agent/core/enroller.hpp"
-#include "agent/core/local_addresses.hpp"
 #include "agent/daemon.hpp"
 #include "agent/host/host.hpp"
 #include "agent/state_directory.hpp"
+#include "heartbeat/https_core.hpp"
+#include "net/local_addresses.hpp"
 #include "net/text.hpp"
 #include "net/url.hpp"
 #include "net/x509.hpp"
@@ -40,6 +41,7 @@ using base::Errc;
 using base::Result;
 
 constexpr std::size_t text_limit = 256;  // of the token and the name
+constexpr std::size_t largest_ca = 4UL << 20;
 
 struct Wish {
     std::string core;
@@ -144,7 +146,7 @@ asio::awaitable<json::object> resources_of(const Config& config, storage::Files&
 }
 
 json::object addresses_now() {
-    const auto local = local_addresses();
+    const auto local = net::local_addresses();
     return {{"local", json::array(local.begin(), local.end())}};
 }
 
@@ -186,27 +188,29 @@ struct Scene {
     const Wish& wish;
     const net::Url& url;
     const Config& config;
-    net::TlsContext tls;
+    const std::string& ca;  // file, by which Core is proven; empty: the system's
     std::string drop_in;
 };
 
 struct Joined {
     heartbeat::Identity identity;
-    Credentials credentials;
+    heartbeat::Credentials credentials;
     Result<void> drop_in;
 };
 
 asio::awaitable<Result<Joined>> join(Scene scene, heartbeat::Identity identity, const base::Clock& clock) {
     storage::LocalFiles files;
     CredentialFiles credentials{files, scene.config.state_dir};
-    const auto client =
-        net::make_client(net::HttpsPeer{.host = scene.url.host, .port = scene.url.port, .tls = scene.tls});
-    Joining joining{.token = scene.wish.token,
+    auto ca = scene.ca.empty() ? Result<std::string>{} : co_await files.read(scene.ca, largest_ca);
+    if (!ca) co_return base::fail(std::move(ca.error()));
+    heartbeat::HttpsCore core{*std::move(ca)};
+    if (auto used = core.use({}); !used) co_return base::fail(std::move(used.error()));
+    Joining joining{.url = scene.wish.core,
+                    .token = scene.wish.token,
                     .name = scene.wish.name.empty() ? node_name(scene.config) : scene.wish.name,
                     .resources = co_await resources_of(scene.config, files, clock),
-                    .addresses = addresses_now(),
-                    .base_path = scene.url.target == "/" ? "" : scene.url.target};
-    auto joined = co_await enrol(*client, credentials, std::move(identity), std::move(joining));
+                    .addresses = addresses_now()};
+    auto joined = co_await enrol(core, credentials, std::move(identity), std::move(joining));
     if (!joined) co_return base::fail(std::move(joined.error()));
     auto kept = co_await credentials.load();
     if (!kept) co_return base::fail(std::move(kept.error()));
@@ -255,8 +259,8 @@ Step<void> enroll(Wish wish, const EnrollSurroundings& with) {
         return stop(exit_config, "");
     }
     const auto ca = wish.ca.empty() ? config->core.tls.ca : wish.ca;
-    auto tls = net::make_client_tls(net::TlsFiles{.certificate = {}, .key = {}, .ca = ca});
-    if (!tls) return stop(exit_failure, tls.error().detail);
+    const auto usable = net::make_client_tls(net::TlsFiles{.certificate = {}, .key = {}, .ca = ca});
+    if (!usable) return stop(exit_failure, usable.error().detail);
     const auto directory = hold(config->state_dir);
     if (!directory) return std::unexpected{directory.error()};
     const base::SystemClock clock;
@@ -271,7 +275,7 @@ Step<void> enroll(Wish wish, const EnrollSurroundings& with) {
     const auto file = sources.file.value_or(sources.default_file);
     const auto drop_in = (std::filesystem::absolute(file).replace_extension(".d") / "core.yaml").string();
     keep_earlier(wish, drop_in);
-    const Scene scene{wish, *url, *config, *std::move(tls), drop_in};
+    const Scene scene{wish, *url, *config, ca, drop_in};
     const auto joined = join_on_a_loop(scene, *identity, clock);
     if (!joined) return stop(exit_failure, joined.error().detail + std::string{hint(joined.error(), ca)});
     tell(scene, *joined, with.out);

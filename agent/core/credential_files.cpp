@@ -1,5 +1,7 @@
 #include "agent/core/credential_files.hpp"
 
+#include "net/x509.hpp"
+
 #include <fmt/format.h>
 
 #include <utility>
@@ -34,7 +36,7 @@ asio::awaitable<Result<void>> CredentialFiles::write(std::string path, std::stri
     co_return written;
 }
 
-asio::awaitable<Result<Credentials>> CredentialFiles::load() {
+asio::awaitable<Result<heartbeat::Credentials>> CredentialFiles::load() {
     const auto found = co_await files_.stat(paths_.key);
     if (!found) co_return base::fail(found.error());
     if (*found && ((*found)->mode & others_may) != 0)
@@ -48,7 +50,17 @@ asio::awaitable<Result<Credentials>> CredentialFiles::load() {
     if (!certificate) co_return base::fail(std::move(certificate.error()));
     auto ca = co_await read(paths_.ca);
     if (!ca) co_return base::fail(std::move(ca.error()));
-    co_return Credentials{*std::move(key), *std::move(certificate), *std::move(ca)};
+    co_return heartbeat::Credentials{*std::move(key), *std::move(certificate), *std::move(ca)};
+}
+
+asio::awaitable<Result<std::string>> CredentialFiles::own_key() {
+    auto there = co_await load();
+    if (!there) co_return base::fail(std::move(there.error()));
+    if (!there->key.empty()) co_return std::move(there->key);
+    auto made = net::make_private_key();
+    if (!made) co_return made;
+    if (auto kept = co_await keep_key(*made); !kept) co_return base::fail(std::move(kept.error()));
+    co_return made;
 }
 
 asio::awaitable<Result<void>> CredentialFiles::keep_key(std::string key) {
@@ -67,6 +79,23 @@ asio::awaitable<Result<void>> CredentialFiles::keep_certificate(std::string cert
 asio::awaitable<Result<void>> CredentialFiles::keep_identity(heartbeat::Identity identity) {
     auto kept = co_await files_.write(identity_, heartbeat::to_text(identity), 0600);
     co_return kept;
+}
+
+asio::awaitable<Result<heartbeat::Identity>> CredentialFiles::keep_enrolment(heartbeat::Identity identity,
+                                                                             heartbeat::Enrolled given,
+                                                                             std::string used_token) {
+    if (!identity.agent_id.empty() && identity.agent_id != given.agent_id) {
+        // In between this is nobody: the other name must not stand beside the new certificate.
+        identity.agent_id.clear();
+        if (auto kept = co_await keep_identity(identity); !kept) co_return base::fail(std::move(kept.error()));
+    }
+    auto kept = co_await keep_certificate(std::move(given.certificate), std::move(given.ca));
+    if (!kept) co_return base::fail(std::move(kept.error()));
+    identity.agent_id = std::move(given.agent_id);
+    identity.used_token = std::move(used_token);
+    identity.core_urls = std::move(given.core_urls);
+    if (kept = co_await keep_identity(identity); !kept) co_return base::fail(std::move(kept.error()));
+    co_return identity;
 }
 
 }  // namespace ghost::agent

@@ -55,13 +55,8 @@ GhostCore::GhostCore(const asio::any_io_executor& executor, CoreSettings setting
 
 asio::awaitable<base::Result<heartbeat::Credentials>> GhostCore::load_credentials() {
     if (has_own_certificate()) {
-        auto kept = co_await credential_files_.load();
-        if (!kept) co_return base::fail(kept.error());
-        if (!kept->key.empty()) co_return heartbeat::Credentials{kept->key, kept->certificate, kept->ca};
-        auto key = net::make_private_key();
-        if (!key) co_return base::fail(key.error());
-        if (const auto done = co_await credential_files_.keep_key(*key); !done) co_return base::fail(done.error());
-        co_return heartbeat::Credentials{*std::move(key), {}, {}};
+        if (const auto key = co_await credential_files_.own_key(); !key) co_return base::fail(key.error());
+        co_return co_await credential_files_.load();
     }
     auto key = co_await p_.files.read(settings_.key, pem_limit);
     if (!key) co_return base::fail(key.error());
@@ -265,19 +260,16 @@ GhostCore::Done GhostCore::keep_identity(heartbeat::Identity identity) {
     co_return done;
 }
 
-// The identity last: until then the token counts as unused, and Core gives the same answer to it again.
 GhostCore::Done GhostCore::keep_enrolment(heartbeat::Enrolled answer, std::string used_token) {
-    auto kept = co_await credential_files_.keep_certificate(answer.certificate, answer.ca);
-    if (!kept) co_return kept;
-    auto identity = p_.identity;
-    identity.agent_id = answer.agent_id;
-    identity.used_token = std::move(used_token);
-    identity.core_urls = std::move(answer.core_urls);
-    co_return co_await keep_identity(std::move(identity));
+    auto kept = co_await base::shielded(
+        credential_files_.keep_enrolment(p_.identity, std::move(answer), std::move(used_token)));
+    if (!kept) co_return base::fail(kept.error());
+    p_.identity = *std::move(kept);
+    co_return base::Result<void>{};
 }
 
 GhostCore::Done GhostCore::keep_certificate(heartbeat::Renewed answer) {
-    co_return co_await credential_files_.keep_certificate(answer.certificate, answer.ca);
+    co_return co_await base::shielded(credential_files_.keep_certificate(answer.certificate, answer.ca));
 }
 
 GhostCore::Done GhostCore::keep_urls(std::vector<std::string> core_urls) {

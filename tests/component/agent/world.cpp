@@ -45,9 +45,9 @@ void World::boot() {
                                                     .server = *server,
                                                     .web = web,
                                                     .service_manager = service_manager,
-                                                      .core = core,
-                                                     .local_addresses = [this] { return local_addresses; },
-                                                     .tailscaled = tailscaled,
+                                                    .core = core,
+                                                    .local_addresses = [this] { return local_addresses; },
+                                                    .tailscaled = tailscaled,
                                                     .network = network,
                                                     .logind = logind});
     std::exception_ptr fault;

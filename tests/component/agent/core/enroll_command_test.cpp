@@ -4,31 +4,31 @@
 #include "agent/config/config_loader.hpp"
 #include "agent/daemon.hpp"
 #include "agent/state_directory.hpp"
-#include "base/ids.hpp"
+#include "base/log.hpp"
 #include "fakes/certificates.hpp"
+#include "fakes/core_server.hpp"
 #include "fakes/scratch_folder.hpp"
 #include "heartbeat/enrolment.hpp"
-#include "net/problem.hpp"
-#include "net/server.hpp"
-#include "net/url.hpp"
 #include "net/x509.hpp"
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/use_future.hpp>
-#include <boost/json/array.hpp>
 #include <boost/json/parse.hpp>
-#include <boost/json/serialize.hpp>
 #include <catch2/catch.hpp>
 
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -38,56 +38,55 @@ namespace json = boost::json;
 
 namespace {
 
-// Takes the token "t0ken" and names everybody node-7.
-class SmallCore {
+// The stand-in for Core with a loop on a thread of its own. It takes the token "t0ken".
+class RunningCore {
 public:
-    SmallCore() {
-        const auto own = ca.issue({.common_name = "core", .alternative_names = "DNS:localhost,IP:127.0.0.1"});
-        const net::TlsFiles files{folder.write("core.pem", own.certificate), folder.write("core.key", own.key),
-                                  folder.write("ca.pem", ca.certificate())};
-        ::chmod(files.key.c_str(), 0600);
-        const auto listener = server_->listen(
-            net::TcpEndpoint{"127.0.0.1", 0}, net::make_server_tls(files).value(),
-            [this](net::Request request) -> asio::awaitable<net::Response> { co_return answer(request); });
-        url = "https://" + listener.value()->address();
+    RunningCore() {
+        if (auto started = server_.start(); !started) FAIL(started.error().detail);
         thread_ = std::thread{[this] { loop_.run(); }};
     }
-    ~SmallCore() {
-        asio::co_spawn(loop_, server_->shut_down(std::chrono::seconds{10}), asio::use_future).get();
+    ~RunningCore() {
+        asio::co_spawn(loop_, server_.stop(), asio::use_future).get();
         work_.reset();
         thread_.join();
     }
-    SmallCore(const SmallCore&) = delete;
-    SmallCore& operator=(const SmallCore&) = delete;
+    RunningCore(const RunningCore&) = delete;
+    RunningCore& operator=(const RunningCore&) = delete;
 
-    fakes::ScratchFolder folder;
-    fakes::CertificateAuthority ca{"core CA"};
-    std::string url;
-    std::vector<json::object> asked;  // read it between requests
-
-private:
-    net::Response answer(const net::Request& request) {
-        if (request.path != "/v1/agents/enroll") return net::problem(404, "not_found", "No", request.path, "");
-        asked.push_back(json::parse(request.body).as_object());
-        if (asked.back().at("token").as_string() != "t0ken")
-            return net::problem(403, "token_unknown", "Unknown token", "no such token", "");
-        const auto certificate = ca.sign(std::string{asked.back().at("csr").as_string()}, {.common_name = "node-7"});
-        return {.status = 201,
-                .body = json::serialize(json::object{{"agent_id", "node-7"},
-                                                     {"certificate", certificate.value()},
-                                                     {"ca", ca.certificate()},
-                                                     {"core_urls", json::array{url}}})};
+    [[nodiscard]] std::string url() const { return server_.url(); }
+    [[nodiscard]] std::string ca_file() const { return server_.ca_file(); }
+    // Of the one agent that it knows.
+    [[nodiscard]] fakes::FakeCore::Agent agent() {
+        return look([](fakes::FakeCore& core) {
+            if (core.agents().size() != 1) throw std::runtime_error{"not one agent"};
+            return core.agents().begin()->second;
+        });
+    }
+    [[nodiscard]] std::uint64_t requests() {
+        return look([](const fakes::FakeCore& core) { return core.requests(); });
+    }
+    [[nodiscard]] std::vector<std::string> violations() {
+        return look([](const fakes::FakeCore& core) { return core.violations(); });
     }
 
+private:
+    // On the loop.
+    template <class Look>
+    std::invoke_result_t<Look, fakes::FakeCore&> look(Look work) {
+        std::packaged_task<std::invoke_result_t<Look, fakes::FakeCore&>()> task{
+            [this, &work] { return work(server_.core()); }};
+        asio::post(loop_, [&task] { task(); });
+        return task.get_future().get();
+    }
+
+    fakes::ScratchFolder folder_;
     asio::io_context loop_{1};
     asio::executor_work_guard<asio::io_context::executor_type> work_{loop_.get_executor()};
     base::Log log_;
     base::SystemClock clock_;
     base::SystemRandom random_;
-    std::unique_ptr<net::Server> server_ =
-        net::make_http_server(loop_.get_executor(), {}, log_,
-                              {.request_id = [this] { return base::make_uuid(clock_, random_); },
-                               .traceparent = [this] { return base::make_traceparent(random_); }});
+    fakes::CoreServer server_{
+        loop_.get_executor(), clock_, random_, log_, {.dir = folder_.path(), .core = {.tokens = {"t0ken"}}}};
     std::thread thread_;
 };
 
@@ -111,8 +110,8 @@ struct Node {
         const int code = agent::run_enroll(std::move(words), {input, out, error, {}});
         return {code, out.str(), error.str()};
     }
-    [[nodiscard]] Outcome join(const SmallCore& core, const std::string& token = "t0ken") const {
-        return run({"--core", core.url, "--token", token, "--ca", core.folder.path("ca.pem")});
+    [[nodiscard]] Outcome join(const RunningCore& core, const std::string& token = "t0ken") const {
+        return run({"--core", core.url(), "--token", token, "--ca", core.ca_file()});
     }
     [[nodiscard]] std::string read(const std::string& name) const { return folder.read("state/" + name); }
     [[nodiscard]] json::object identity() const { return json::parse(read("identity.json")).as_object(); }
@@ -131,14 +130,14 @@ struct Node {
 }  // namespace
 
 TEST_CASE("a node joins: credentials and identity are kept and the configuration says where Core is") {
-    SmallCore core;
+    RunningCore core;
     const Node node;
-    const auto done = node.run(
-        {"--core", core.url + "/", "--token", "t0ken", "--ca", core.folder.path("ca.pem"), "--name", "den \"pc\""});
+    const auto done =
+        node.run({"--core", core.url() + "/", "--token", "t0ken", "--ca", core.ca_file(), "--name", "den \"pc\""});
     CAPTURE(done.error);
     REQUIRE(done.code == agent::exit_ok);
     CHECK(done.error.empty());
-    CHECK(done.out.starts_with("Enrolled with " + core.url + " as node-7.\n"));
+    CHECK(done.out.starts_with("Enrolled with " + core.url() + " as " + core.agent().id + ".\n"));
     CHECK(done.out.find("systemctl start ghost-agent") != std::string::npos);
     CHECK(done.out.find("t0ken") == std::string::npos);
 
@@ -146,64 +145,60 @@ TEST_CASE("a node joins: credentials and identity are kept and the configuration
     CHECK(node.mode("core/key.pem") == 0600);
     CHECK(node.mode("identity.json") == 0600);
     CHECK(net::check_pair(node.read("core/cert.pem"), node.read("core/key.pem")));
-    CHECK(node.read("core/ca.pem") == core.ca.certificate());
-    CHECK(node.identity().at("agent_id") == "node-7");
+    CHECK(net::read_certificate(node.read("core/ca.pem"))->common_name == "Ghost Core stand-in");
+    CHECK(node.identity().at("agent_id").as_string() == core.agent().id);
     CHECK(node.identity().at("used_token").as_string() == heartbeat::token_digest("t0ken"));
 
     const auto settings = node.settings();
-    CHECK(settings.agent.api_url == core.url);
+    CHECK(settings.agent.api_url == core.url());
     CHECK(settings.agent.name == "den \"pc\"");
-    CHECK(settings.core.tls.ca == core.folder.path("ca.pem"));
+    CHECK(settings.core.tls.ca == core.ca_file());
 
-    REQUIRE(core.asked.size() == 1);
-    const auto& asked = core.asked[0];
-    CHECK(asked.at("install_id") == node.identity().at("install_id"));
-    CHECK(asked.at("name") == "den \"pc\"");
-    CHECK(asked.at("version") == GHOST_VERSION);
-    CHECK(asked.at("addresses").as_object().at("local").is_array());
-    const auto& resources = asked.at("resources").as_object();
-    CHECK(resources.at("cpus").as_object().at("total").to_number<double>() > 0);
-    CHECK(resources.at("memory_mib").as_object().at("total").to_number<double>() > 0);
-    CHECK(resources.at("disk_bytes").as_object().at("total").to_number<double>() > 0);
+    const auto known = core.agent();
+    CHECK(known.install_id == std::string{node.identity().at("install_id").as_string()});
+    CHECK(known.name == "den \"pc\"");
+    CHECK(known.version == GHOST_VERSION);
+    for (const auto* figure : {"cpus", "memory_mib", "disk_bytes"})
+        CHECK(known.resources.at(figure).as_object().at("total").to_number<double>() > 0);
+    CHECK(known.addresses.at("local").is_array());
+    CHECK(core.violations().empty());
 }
 
 TEST_CASE("joining twice with the same token is fine, also with it on standard input") {
-    SmallCore core;
+    RunningCore core;
     const Node node;
-    REQUIRE(
-        node.run({"--core", core.url, "--token", "t0ken", "--ca", core.folder.path("ca.pem"), "--name", "den"}).code ==
-        agent::exit_ok);
+    REQUIRE(node.run({"--core", core.url(), "--token", "t0ken", "--ca", core.ca_file(), "--name", "den"}).code ==
+            agent::exit_ok);
     const auto key = node.read("core/key.pem");
     const auto before = node.identity();
     // The CA and the name are known from the first time.
-    const auto again = node.run({"--core", core.url, "--token", "-"}, "  t0ken\r\nmore");
+    const auto again = node.run({"--core", core.url(), "--token", "-"}, "  t0ken\r\nmore");
     CAPTURE(again.error);
     REQUIRE(again.code == agent::exit_ok);
     CHECK(node.read("core/key.pem") == key);
     CHECK(node.identity().at("install_id") == before.at("install_id"));
     CHECK(node.identity().at("epoch").to_number<int>() > before.at("epoch").to_number<int>());
-    CHECK(node.settings().core.tls.ca == core.folder.path("ca.pem"));
+    CHECK(node.settings().core.tls.ca == core.ca_file());
     CHECK(node.settings().agent.name == "den");
-    CHECK(core.asked.at(1).at("name") == "den");
+    CHECK(core.agent().name == "den");
 }
 
 TEST_CASE("what the configuration says itself isn't written a second time") {
-    SmallCore core;
+    RunningCore core;
     const Node node;
     static_cast<void>(node.folder.write(
-        "agent.yaml",
-        "state_dir: " + node.state + "\nagent:\n  name: den\ncore:\n  tls_ca: " + core.folder.path("ca.pem") + "\n"));
-    const auto done = node.run({"--core", core.url, "--token", "t0ken"});
+        "agent.yaml", "state_dir: " + node.state + "\nagent:\n  name: den\ncore:\n  tls_ca: " + core.ca_file() + "\n"));
+    const auto done = node.run({"--core", core.url(), "--token", "t0ken"});
     CAPTURE(done.error);
     REQUIRE(done.code == agent::exit_ok);
-    CHECK(core.asked.at(0).at("name") == "den");
+    CHECK(core.agent().name == "den");
     CHECK(node.folder.read("agent.d/core.yaml") ==
-          "# Written by \"ghost-agent enroll\", which replaces it the next time.\nagent:\n  api_url: \"" + core.url +
+          "# Written by \"ghost-agent enroll\", which replaces it the next time.\nagent:\n  api_url: \"" + core.url() +
               "\"\n");
 }
 
 TEST_CASE("a token that Core doesn't take changes nothing") {
-    SmallCore core;
+    RunningCore core;
     const Node node;
     const auto refused = node.join(core, "other");
     CHECK(refused.code == agent::exit_failure);
@@ -215,25 +210,24 @@ TEST_CASE("a token that Core doesn't take changes nothing") {
 }
 
 TEST_CASE("another Core takes a node over only by force") {
-    SmallCore core;
-    SmallCore other;
+    RunningCore core;
+    RunningCore other;
     const Node node;
     REQUIRE(node.join(core).code == agent::exit_ok);
     const auto refused = node.join(other);
     CHECK(refused.code == agent::exit_failure);
-    CHECK(refused.error == "ghost-agent: this node is enrolled with " + core.url +
-                               " as node-7; --force leaves that for another Ghost Core\n");
-    CHECK(other.asked.empty());
-    const auto forced =
-        node.run({"--core", other.url, "--token", "t0ken", "--ca", other.folder.path("ca.pem"), "--force"});
+    CHECK(refused.error == "ghost-agent: this node is enrolled with " + core.url() + " as " + core.agent().id +
+                               "; --force leaves that for another Ghost Core\n");
+    CHECK(other.requests() == 0);
+    const auto forced = node.run({"--core", other.url(), "--token", "t0ken", "--ca", other.ca_file(), "--force"});
     CAPTURE(forced.error);
     REQUIRE(forced.code == agent::exit_ok);
-    CHECK(node.settings().agent.api_url == other.url);
-    CHECK(node.read("core/ca.pem") == other.ca.certificate());
+    CHECK(node.settings().agent.api_url == other.url());
+    CHECK(node.identity().at("agent_id").as_string() == other.agent().id);
 }
 
 TEST_CASE("while a daemon holds the state directory one is told what to do") {
-    SmallCore core;
+    RunningCore core;
     const Node node;
     const auto held = agent::StateDirectory::open(node.state);
     REQUIRE(held);
@@ -242,38 +236,38 @@ TEST_CASE("while a daemon holds the state directory one is told what to do") {
     CHECK(refused.error == "ghost-agent: state_dir: another ghost-agent is using " + node.state +
                                ": stop it first (systemctl stop ghost-agent), or set agent.api_url and "
                                "core.enroll_token and restart it\n");
-    CHECK(core.asked.empty());
+    CHECK(core.requests() == 0);
 }
 
 TEST_CASE("a Core that can't be proven or reached is named, with what may help") {
-    SmallCore core;
+    RunningCore core;
     const Node node;
     fakes::CertificateAuthority strange{"strange CA"};
     const auto ca = node.folder.write("strange.pem", strange.certificate());
-    const auto unknown = node.run({"--core", core.url, "--token", "t0ken", "--ca", ca});
+    const auto unknown = node.run({"--core", core.url(), "--token", "t0ken", "--ca", ca});
     CHECK(unknown.code == agent::exit_failure);
     CHECK(unknown.error.find("certificate verification failed") != std::string::npos);
     CHECK(unknown.error.ends_with("; is it the CA of Ghost Core's certificate?\n"));
-    const auto system = node.run({"--core", core.url, "--token", "t0ken"});
+    const auto system = node.run({"--core", core.url(), "--token", "t0ken"});
     CHECK(system.error.ends_with("; name the CA of Ghost Core's certificate with --ca\n"));
     const auto absent = node.run({"--core", "https://127.0.0.1:1", "--token", "t0ken"});
     CHECK(absent.code == agent::exit_failure);
     CHECK(absent.error == "ghost-agent: cannot connect to https://127.0.0.1:1: Connection refused\n");
-    const auto no_ca = node.run({"--core", core.url, "--token", "t0ken", "--ca", node.folder.path("absent.pem")});
+    const auto no_ca = node.run({"--core", core.url(), "--token", "t0ken", "--ca", node.folder.path("absent.pem")});
     CHECK(no_ca.code == agent::exit_failure);
     CHECK(no_ca.error ==
           "ghost-agent: cannot open " + node.folder.path("absent.pem") + ": No such file or directory\n");
 }
 
 TEST_CASE("a word that stands above the drop-in's is pointed out") {
-    SmallCore core;
+    RunningCore core;
     const Node node;
     std::filesystem::create_directory(node.folder.path("agent.d"));
     static_cast<void>(node.folder.write("agent.d/zz.yaml", "agent:\n  api_url: https://elsewhere.example\n"));
     const auto done = node.join(core);
     CHECK(done.code == agent::exit_failure);
     CHECK(done.error.find("agent.api_url is https://elsewhere.example all the same") != std::string::npos);
-    CHECK(node.identity().at("agent_id") == "node-7");
+    CHECK(node.identity().at("agent_id").as_string() == core.agent().id);
 }
 
 TEST_CASE("a wrong command line and a wrong configuration have codes of their own") {

@@ -1,13 +1,12 @@
 #include "agent/core/enroller.hpp"
 
-#include "agent/core/local_addresses.hpp"
 #include "fakes/awaiting.hpp"
 #include "fakes/certificates.hpp"
-#include "fakes/fake_client.hpp"
 #include "fakes/memory_files.hpp"
 #include "fakes/seeded_random.hpp"
 #include "fakes/virtual_clock.hpp"
 #include "heartbeat/enrolment.hpp"
+#include "net/x509.hpp"
 
 #include <boost/asio/ip/address.hpp>
 #include <boost/json/array.hpp>
@@ -15,7 +14,10 @@
 #include <boost/json/serialize.hpp>
 #include <catch2/catch.hpp>
 
+#include <functional>
 #include <string>
+#include <utility>
+#include <vector>
 
 using namespace ghost;
 using base::Errc;
@@ -23,45 +25,59 @@ namespace json = boost::json;
 
 namespace {
 
+class ScriptedLink final : public heartbeat::CoreLink {
+public:
+    using Script = std::function<heartbeat::CoreAnswer(const heartbeat::CoreCall&)>;
+    explicit ScriptedLink(Script script) : script_(std::move(script)) {}
+
+    boost::asio::awaitable<base::Result<heartbeat::CoreAnswer>> send(heartbeat::CoreCall call) override {
+        calls.push_back(call);
+        co_return script_(call);
+    }
+    void drop() override {}
+    base::Result<void> use(heartbeat::Credentials) override { return {}; }
+
+    std::vector<heartbeat::CoreCall> calls;
+
+private:
+    Script script_;
+};
+
+heartbeat::CoreAnswer answer_of(unsigned status, const json::object& body) {
+    return {.status = status, .body = json::serialize(body)};
+}
+
 // Core as far as certificates go, and the disk of a node.
 struct Scene {
     fakes::TestLoop loop;
     fakes::MemoryFiles files;
     fakes::CertificateAuthority ca{"core CA"};
-    fakes::CertificateAuthority next_ca{"next core CA"};
     agent::CredentialFiles credentials{files, "/state"};
     std::string agent_id = "node-7";
-    bool other_ca = false;  // renewals bring it
-    fakes::FakeClient core{[this](const net::ClientRequest& request) { return answer(request); }};
+    ScriptedLink core{[this](const heartbeat::CoreCall& call) { return answer(call); }};
 
     Scene() { files.put_directory("/state"); }
 
-    base::Result<net::ClientResponse> answer(const net::ClientRequest& request) {
-        const auto asked = json::parse(request.body).as_object();
-        const auto signed_one = ca.sign(std::string{asked.at("csr").as_string()}, {.common_name = agent_id});
-        REQUIRE(signed_one);
-        if (request.target.ends_with("/certificate")) {
-            json::object renewed{{"certificate", *signed_one}};
-            if (other_ca) renewed["ca"] = next_ca.certificate();
-            return fakes::json_answer(200, json::serialize(renewed));
-        }
-        if (asked.at("token").as_string() != "t0ken")
-            return fakes::json_answer(403, R"({"code":"token_unknown","status":403})");
-        return fakes::json_answer(201, json::serialize(json::object{{"agent_id", agent_id},
-                                                                    {"certificate", *signed_one},
-                                                                    {"ca", ca.certificate()},
-                                                                    {"core_urls", json::array{"https://a.example"}}}));
+    heartbeat::CoreAnswer answer(const heartbeat::CoreCall& call) {
+        const auto certificate = ca.sign(std::string{call.body.at("csr").as_string()}, {.common_name = agent_id});
+        REQUIRE(certificate);
+        if (call.body.at("token").as_string() != "t0ken")
+            return answer_of(403, {{"code", "token_unknown"}, {"status", 403}});
+        return answer_of(201, {{"agent_id", agent_id},
+                               {"certificate", *certificate},
+                               {"ca", ca.certificate()},
+                               {"core_urls", json::array{"https://a.example"}}});
     }
     static heartbeat::Identity fresh() { return {"019a2b3c-4d5e-7f60-8a9b-0c1d2e3f4a5b", "", 3}; }
     base::Result<heartbeat::Identity> enrol(heartbeat::Identity identity, std::string token = "t0ken") {
-        agent::Joining joining{.token = std::move(token),
+        agent::Joining joining{.url = "https://core.example",
+                               .token = std::move(token),
                                .name = "den-pc",
                                .resources = {{"cpus", 4}},
-                               .addresses = {{"local", json::array{}}},
-                               .base_path = "/core"};
+                               .addresses = {{"local", json::array{}}}};
         return loop.await(agent::enrol(core, credentials, std::move(identity), std::move(joining)));
     }
-    agent::Credentials load() {
+    heartbeat::Credentials load() {
         auto there = loop.await(credentials.load());
         if (!there) FAIL(there.error().detail);
         return *there;
@@ -81,8 +97,13 @@ TEST_CASE_METHOD(Scene, "an enrolment keeps key, certificate, CAs and identity, 
     REQUIRE(identity);
     CHECK(identity->agent_id == "node-7");
     CHECK(identity->epoch == 3);
-    CHECK(core.requests.at(0).target == "/core/v1/agents/enroll");
-    CHECK(core.requests.at(0).connect_timeout == std::chrono::seconds{5});
+    REQUIRE(core.calls.size() == 1);
+    CHECK(core.calls[0].call == heartbeat::Call::enroll);
+    CHECK(core.calls[0].url == "https://core.example");
+    CHECK(core.calls[0].body.at("install_id").as_string() == fresh().install_id);
+    CHECK(core.calls[0].body.at("name") == "den-pc");
+    CHECK(core.calls[0].body.at("version") == GHOST_VERSION);
+    CHECK(core.calls[0].body.at("resources") == json::value{{"cpus", 4}});
 
     CHECK(files.find("/state/core")->mode == 0700);
     CHECK(files.find("/state/core/key.pem")->mode == 0600);
@@ -112,15 +133,14 @@ TEST_CASE_METHOD(Scene, "a refused enrolment leaves a key and nothing else") {
 }
 
 TEST_CASE_METHOD(Scene, "an answer that doesn't fit is no enrolment") {
-    fakes::FakeClient wrong{[this](const net::ClientRequest&) -> base::Result<net::ClientResponse> {
-        const auto another = ca.issue({.common_name = "node-7"});
-        return fakes::json_answer(201, json::serialize(json::object{{"agent_id", "node-7"},
-                                                                    {"certificate", another.certificate},
-                                                                    {"ca", ca.certificate()},
-                                                                    {"core_urls", json::array{}}}));
+    ScriptedLink wrong{[this](const heartbeat::CoreCall&) {
+        return answer_of(201, {{"agent_id", "node-7"},
+                               {"certificate", ca.issue({.common_name = "node-7"}).certificate},
+                               {"ca", ca.certificate()},
+                               {"core_urls", json::array{}}});
     }};
-    const auto refused = loop.await(
-        agent::enrol(wrong, credentials, fresh(), {.token = "t0ken", .name = "x", .resources = {}, .addresses = {}}));
+    const auto refused = loop.await(agent::enrol(
+        wrong, credentials, fresh(), {.url = {}, .token = "t0ken", .name = "x", .resources = {}, .addresses = {}}));
     REQUIRE_FALSE(refused);
     CHECK(refused.error().detail == "Ghost Core's answer is of no use: the certificate is not for this key");
     CHECK(files.files() == std::vector<std::string>{"/state/core/key.pem"});
@@ -133,7 +153,7 @@ TEST_CASE_METHOD(Scene,
         fakes::MemoryFiles disk;
         disk.put_directory("/state");
         agent::CredentialFiles there{disk, "/state"};
-        const agent::Joining joining{.token = "t0ken", .name = "x", .resources = {}, .addresses = {}};
+        const agent::Joining joining{.url = {}, .token = "t0ken", .name = "x", .resources = {}, .addresses = {}};
         disk.fail_change(n, {Errc::insufficient_storage, "full"});
         const auto first = loop.await(agent::enrol(core, there, fresh(), joining));
         if (first) {
@@ -169,31 +189,27 @@ TEST_CASE_METHOD(Scene, "who gets another id is nobody until the new certificate
     CHECK(n > 3);
 }
 
-TEST_CASE_METHOD(Scene, "a renewal replaces the certificate, and the CAs when there are others") {
+TEST_CASE_METHOD(Scene, "a renewed certificate takes the place of the old one, and CAs stay unless there are others") {
     REQUIRE(enrol(fresh()));
     const auto before = load();
-    auto renewed = loop.await(agent::renew(core, credentials, "node-7", ""));
-    REQUIRE(renewed);
-    CHECK(core.requests.back().target == "/v1/agents/node-7/certificate");
-    CHECK(renewed->key == before.key);
-    CHECK(renewed->certificate != before.certificate);
-    CHECK(renewed->ca == before.ca);
-    CHECK(load().certificate == renewed->certificate);
-    other_ca = true;
-    REQUIRE(loop.await(agent::renew(core, credentials, "node-7", "/base")));
-    CHECK(core.requests.back().target == "/base/v1/agents/node-7/certificate");
-    CHECK(load().ca == next_ca.certificate());
-
-    agent_id = "node-8";
-    const auto others = load().certificate;
-    CHECK_FALSE(loop.await(agent::renew(core, credentials, "node-7", "")));
-    CHECK(load().certificate == others);
+    REQUIRE(loop.await(credentials.keep_certificate("renewed", "")));
+    CHECK(load().certificate == "renewed");
+    CHECK(load().ca == before.ca);
+    // The certificate that is there goes on with other CAs.
+    files.fail_paths("cert.pem", {Errc::io_error, "broken"});
+    CHECK_FALSE(loop.await(credentials.keep_certificate("lost", "other CAs")));
+    files.fail_paths("", {});
+    CHECK(load().certificate == "renewed");
+    CHECK(load().ca == "other CAs");
+    REQUIRE(loop.await(credentials.keep_certificate("newest", "newest CAs")));
+    CHECK(load().certificate == "newest");
+    CHECK(load().ca == "newest CAs");
+    CHECK(load().key == before.key);
 }
 
 TEST_CASE_METHOD(Scene, "credentials that aren't there are empty, and a key that others could read is a fault") {
     CHECK(load().key.empty());
     CHECK(load().certificate.empty());
-    CHECK_FALSE(loop.await(agent::renew(core, credentials, "node-7", "")));
     files.put("/state/core/key.pem", "key", 0640);
     const auto fault = loop.await(credentials.load());
     REQUIRE_FALSE(fault);
@@ -202,13 +218,4 @@ TEST_CASE_METHOD(Scene, "credentials that aren't there are empty, and a key that
     const auto junk = enrol(fresh());
     REQUIRE_FALSE(junk);
     CHECK(junk.error().detail.starts_with("/state/core/key.pem: not an unencrypted PEM key"));
-}
-
-TEST_CASE("the local addresses are numeric and reach farther than this machine") {
-    for (const auto& text : agent::local_addresses()) {
-        boost::system::error_code error;
-        const auto address = boost::asio::ip::make_address(text, error);
-        CHECK_FALSE(error);
-        CHECK_FALSE(address.is_loopback());
-    }
 }

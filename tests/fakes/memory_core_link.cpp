@@ -1,0 +1,51 @@
+#include "tests/fakes/memory_core_link.hpp"
+
+#include "base/cancelled.hpp"
+#include "heartbeat/https_core.hpp"
+#include "net/x509.hpp"
+
+#include <boost/asio/this_coro.hpp>
+
+#include <optional>
+
+namespace ghost::fakes {
+namespace asio = boost::asio;
+
+base::Result<void> MemoryCoreLink::use(heartbeat::Credentials credentials) {
+    if (!credentials.certificate.empty())
+        if (auto pair = net::check_pair(credentials.certificate, credentials.key); !pair && shown.empty()) return pair;
+    credentials_ = std::move(credentials);
+    return {};
+}
+
+asio::awaitable<base::Result<heartbeat::CoreAnswer>> MemoryCoreLink::send(heartbeat::CoreCall call) {
+    co_await asio::this_coro::throw_if_cancelled(false);
+    ++sent_;
+    if (way == Way::refused)
+        co_return base::fail(base::Errc::source_unavailable, "cannot connect to " + call.url + ": Connection refused");
+    if (way == Way::silent) {
+        co_await clock_.sleep_for(call.timeout + std::chrono::seconds{60});
+        co_return base::fail(base::Errc::cancelled);
+    }
+    const auto out = heartbeat::request_of(call, "");
+    net::Request request;
+    request.method = out.method;
+    request.path = out.target;
+    request.body = out.body;
+    request.headers = out.headers;
+    FakeCore::Caller caller{.certificate = shown};
+    if (caller.certificate.empty() && !credentials_.certificate.empty()) {
+        const auto facts = net::read_certificate(credentials_.certificate);
+        if (facts) caller = {facts->common_name, facts->not_after < clock_.wall()};
+    }
+    if (!co_await clock_.sleep_for(latency) || dead()) co_return base::fail(base::Errc::cancelled);
+    auto served = core_.serve(request, caller);
+    if (!co_await clock_.sleep_for(served.delay + latency)) co_return base::fail(base::Errc::cancelled);
+    if (!served.response || served.cut_after)
+        co_return base::fail(base::Errc::source_unavailable,
+                             "the connection was closed before the answer was complete");
+    co_return heartbeat::CoreAnswer{served.response->status, heartbeat::retry_after_in(served.response->headers),
+                                    std::move(served.response->body)};
+}
+
+}  // namespace ghost::fakes
