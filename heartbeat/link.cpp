@@ -17,6 +17,7 @@ constexpr std::chrono::hours longest_idle{1};  // the wall clock may be set mean
 constexpr std::chrono::minutes slow_first{5};
 constexpr std::chrono::minutes slow_last{10};
 constexpr std::chrono::hours day{24};
+constexpr std::chrono::minutes between_renewals{1};
 constexpr std::chrono::seconds soon{2};       // of a wake or a network change: within 3 s with the call
 constexpr std::chrono::seconds settling{60};  // a machine that was about to sleep, and doesn't
 constexpr std::chrono::minutes lease_only_for{5};
@@ -592,7 +593,8 @@ void Link::adopt(const Renewed& answer, base::Instant now, base::Wall wall) {
     member_.certificate = facts_of(answer.certificate);
     const bool was_refused = std::exchange(renew_now_, false);
     renew_retry_.succeeded();
-    renew_retry_at_ = now;
+    // One that is half through already must not be renewed all the time.
+    renew_retry_at_ = now + between_renewals;
     plan_renewal();
     if (!was_refused) return;
     // What was refused is tried again with it, at once.

@@ -6,6 +6,7 @@
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/json/serialize.hpp>
+#include <fmt/format.h>
 
 #include <utility>
 
@@ -105,7 +106,8 @@ asio::awaitable<void> GhostCore::open() {
             usable = base::fail(made.error());
     }
     if (!usable) {
-        fault_ = usable.error().detail;
+        fault_ = fmt::format("{}: {}", own ? credential_files_.folder() : "core.tls_cert, core.tls_key",
+                             usable.error().detail);
         p_.log.error("the link to Ghost Core can't be used", {{"error", fault_}});
         co_return;
     }

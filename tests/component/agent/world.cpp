@@ -24,6 +24,16 @@ World::~World() {
     if (app) shut_down();
 }
 
+// One that knows a Core keeps what that calls it.
+heartbeat::Identity World::next_identity() {
+    heartbeat::Identity identity{installation, "", ++epoch_};
+    if (core == nullptr) return identity;
+    const auto path = config.state_dir + "/identity.json";
+    if (const auto* kept = files.find(path)) identity = heartbeat::next_identity(kept->bytes, clock, random).value();
+    files.put(path, heartbeat::to_text(identity), 0600);
+    return identity;
+}
+
 void World::boot() {
     REQUIRE(app == nullptr);
     auto domains = hypervisor ? hypervisor->all() : std::map<std::string, virt::DomainInfo>{};
@@ -33,7 +43,7 @@ void World::boot() {
     hypervisor = std::move(next);
     server = std::make_unique<fakes::MemoryServer>();
     store.reopen();
-    app = std::make_unique<agent::App>(config, heartbeat::Identity{installation, "", ++epoch_},
+    app = std::make_unique<agent::App>(config, next_identity(),
                                        agent::Seams{.executor = loop.get_executor(),
                                                     .clock = clock,
                                                     .random = random,

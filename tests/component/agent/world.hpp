@@ -128,6 +128,8 @@ private:
     net::Request make_request(net::Method method, const std::string& target,
                               std::optional<boost::json::value> body) const;
 
+    heartbeat::Identity next_identity();
+
     std::uint64_t epoch_ = 0;
 };
 

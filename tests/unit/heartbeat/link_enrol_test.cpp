@@ -15,7 +15,7 @@ namespace {
 
 // Certificates are made by the machine's clock, and all here goes by one that starts at it.
 struct Scene : LinkScene {
-    Scene() : LinkScene(1, [this](const auto& csr, const auto& id, auto life) { return issue(csr, id, life); }) {
+    Scene() : LinkScene(1, [this](const auto& csr, const auto& id, auto asked) { return issue(csr, id, asked); }) {
         core.settings.tokens = {"t0ken", "fresh"};
         core.settings.ca = ca.certificate();
         core.settings.core_urls = {"https://core.example"};
@@ -27,12 +27,13 @@ struct Scene : LinkScene {
         clock.set_wall(start);
     }
     std::optional<fakes::FakeCore::Issued> issue(const std::string& csr, const std::string& id,
-                                                 std::chrono::seconds life) {
+                                                 std::chrono::seconds lifetime) {
+        const auto granted = life(lifetime);
         const auto from = std::chrono::duration_cast<std::chrono::seconds>(clock.wall() - start);
         auto pem =
-            ca.sign(csr, {.common_name = id, .valid_from_s = from.count(), .valid_until_s = (from + life).count()});
+            ca.sign(csr, {.common_name = id, .valid_from_s = from.count(), .valid_until_s = (from + granted).count()});
         if (!pem) return std::nullopt;
-        return fakes::FakeCore::Issued{*std::move(pem), clock.wall() + life};
+        return fakes::FakeCore::Issued{*std::move(pem), clock.wall() + granted};
     }
     std::size_t count(Call call, const std::vector<Sent>& sent) const {
         return static_cast<std::size_t>(std::ranges::count(sent, call, &Sent::call));
@@ -40,6 +41,7 @@ struct Scene : LinkScene {
     fakes::FakeCore::Agent& agent() { return *core.agent(link->status().agent_id); }
 
     fakes::CertificateAuthority ca{"Core's CA"};
+    std::function<std::chrono::seconds(std::chrono::seconds)> life = [](auto asked) { return asked; };
     base::Wall start;
 };
 
@@ -96,6 +98,17 @@ TEST_CASE("a certificate is renewed at half of its life, without a missed beat",
     CHECK(s.state() == "connected");
     CHECK(s.count(Call::renew, s.pass(48h)) >= 3);
     CHECK(s.core.violations().empty());
+}
+
+TEST_CASE("a certificate that is half through when it comes isn't renewed all the time", "[link]") {
+    Scene s;
+    s.open({});
+    s.connect();
+    s.life = [](auto) { return 1s; };
+    const auto sent = s.pass(15h);
+    CHECK(s.count(Call::renew, sent) >= 2);
+    CHECK(s.count(Call::renew, sent) <= 2 * 3 * 60);  // it expires at once, too: beats are refused
+    CHECK(s.count(Call::heartbeat, sent) >= 14 * 60);
 }
 
 TEST_CASE("a renewal that fails is tried again, and beats go on", "[link]") {
