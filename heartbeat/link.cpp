@@ -593,9 +593,10 @@ void Link::adopt(const Renewed& answer, base::Instant now, base::Wall wall) {
     member_.certificate = facts_of(answer.certificate);
     const bool was_refused = std::exchange(renew_now_, false);
     renew_retry_.succeeded();
-    // One that is half through already must not be renewed all the time.
-    renew_retry_at_ = now + between_renewals;
     plan_renewal();
+    // One that is half through already must not be renewed all the time.
+    const bool is_due = renew_at_ && *renew_at_ <= core_time(wall);
+    renew_retry_at_ = is_due ? now + between_renewals : now;
     if (!was_refused) return;
     // What was refused is tried again with it, at once.
     retry_.succeeded();

@@ -55,7 +55,7 @@ public:
     [[nodiscard]] std::string page_url() const { return "http://" + page_address_; }
     [[nodiscard]] std::string ca_file() const { return options_.dir + "/ca.crt"; }
     void show(Shown which) noexcept { shown_ = which; }
-    // Ends the agents' connections, as a restart of Core would.
+    // Ends the agents' connections, as a restart of Core would. From within the loop.
     void drop_connections();
 
 private:
