@@ -1,5 +1,6 @@
 #include "heartbeat/enrolment.hpp"
 
+#include "heartbeat/json_fields.hpp"
 #include "net/text.hpp"
 #include "net/url.hpp"
 
@@ -23,7 +24,6 @@ using base::Result;
 constexpr std::size_t pem_limit = 64 * 1024;
 constexpr std::size_t url_limit = 1024;
 constexpr std::size_t url_count_limit = 16;
-constexpr std::size_t told_limit = 300;  // of what Core says, in a sentence
 
 std::unexpected<base::Error> wrong(std::string_view why) {
     return base::fail(Errc::source_unavailable, fmt::format("Ghost Core's answer is of no use: {}", why));
@@ -55,15 +55,6 @@ Result<std::string> read_own(const json::object& document, std::string_view key_
     if (net::read_certificate(*pem)->common_name != agent_id)
         return wrong(fmt::format("the certificate is not in the name of {}", agent_id));
     return pem;
-}
-
-// What another machine says, fit for a line of a log or a terminal.
-std::string one_line(std::string_view text) {
-    if (!net::is_utf8(text)) return {};
-    std::string out{text.substr(0, told_limit)};
-    while (!net::is_utf8(out)) out.pop_back();  // cut within a character
-    std::ranges::replace_if(out, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, ' ');
-    return out;
 }
 
 std::string member(const json::object& document, std::string_view key) {

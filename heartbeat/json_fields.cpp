@@ -1,9 +1,11 @@
 #include "heartbeat/json_fields.hpp"
 
+#include "net/text.hpp"
+
 #include <boost/json/array.hpp>
 #include <boost/json/value.hpp>
 
-#include <charconv>
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -89,6 +91,14 @@ const json::object* object_member(const json::object& in, std::string_view key) 
 const json::array* array_member(const json::object& in, std::string_view key) {
     const auto* value = in.if_contains(key);
     return value == nullptr ? nullptr : value->if_array();
+}
+
+std::string one_line(std::string_view text, std::size_t limit) {
+    if (!net::is_utf8(text)) return {};
+    std::string out{text.substr(0, limit)};
+    while (!net::is_utf8(out)) out.pop_back();  // cut within a character
+    std::ranges::replace_if(out, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, ' ');
+    return out;
 }
 
 std::optional<base::Wall> wall_from_rfc3339(std::string_view text) {

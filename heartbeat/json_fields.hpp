@@ -5,6 +5,7 @@
 
 #include <boost/json/object.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -19,6 +20,9 @@ namespace ghost::heartbeat {
 [[nodiscard]] std::optional<bool> flag_member(const boost::json::object& in, std::string_view key);
 [[nodiscard]] const boost::json::object* object_member(const boost::json::object& in, std::string_view key);
 [[nodiscard]] const boost::json::array* array_member(const boost::json::object& in, std::string_view key);
+
+// What another machine says, fit for a line of a log or a terminal: at most `limit` bytes, without control characters.
+[[nodiscard]] std::string one_line(std::string_view text, std::size_t limit = 300);
 
 // "2026-01-02T03:04:05Z", with or without a fraction; UTC, or an offset such as +02:00.
 [[nodiscard]] std::optional<base::Wall> wall_from_rfc3339(std::string_view text);

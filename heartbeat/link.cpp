@@ -374,7 +374,7 @@ std::string why_refused(const CoreAnswer& answer) {
     const auto body = object_of(answer);
     const auto detail = body ? text_member(*body, "detail") : std::nullopt;
     auto text = fmt::format("Core answered {}", answer.status);
-    if (detail && !detail->empty()) text += fmt::format(" ({})", detail->substr(0, 300));
+    if (detail && !detail->empty()) text += fmt::format(" ({})", one_line(*detail));
     return text;
 }
 

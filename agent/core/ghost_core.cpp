@@ -93,10 +93,13 @@ asio::awaitable<void> GhostCore::open() {
     if (usable) usable = p_.link->use(*credentials);
     if (usable && !credentials->certificate.empty()) {
         auto facts_of = net::read_certificate(credentials->certificate);
-        if (facts_of)
-            certificate = *std::move(facts_of);
-        else
+        if (!facts_of)
             usable = base::fail(facts_of.error());
+        else if (!own && !heartbeat::is_agent_id(facts_of->common_name))
+            usable = base::fail(base::Errc::validation_failed,
+                                "the certificate's CN is to be the agent's id: 1 to 64 letters, digits, '.', '_' and '-'");
+        else
+            certificate = *std::move(facts_of);
     }
     if (usable && own) {
         auto made = net::make_csr(credentials->key, p_.identity.install_id);

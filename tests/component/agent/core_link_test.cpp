@@ -325,6 +325,19 @@ TEST_CASE_METHOD(CoreWorld, "a certificate of the operator's needs no enrolment"
     CHECK_FALSE(files.exists("/var/lib/ghost/core/key.pem"));
 }
 
+TEST_CASE_METHOD(CoreWorld, "a certificate of the operator's that names no agent is refused with a sentence", "[core]") {
+    const auto identity = ca.issue({.common_name = "Den's PC"});
+    config.core.tls.cert = "/etc/ghost/core.crt";
+    config.core.tls.key = "/etc/ghost/core.key";
+    files.put(config.core.tls.cert, identity.certificate, 0644);
+    files.put(config.core.tls.key, identity.key, 0600);
+    boot();
+    pass(2s);
+    CHECK(core_state() == "failed");
+    CHECK(get("/v1").text("/core/reason").starts_with("core.tls_cert, core.tls_key: the certificate's CN"));
+    CHECK(link.sent() == 0);
+}
+
 TEST_CASE_METHOD(CoreWorld, "credentials that can't be used are said, and the agent serves", "[core]") {
     files.put_directory("/var/lib/ghost/core");
     files.put("/var/lib/ghost/core/key.pem", "no key", 0600);

@@ -17,6 +17,15 @@ TEST_CASE("times are read as they are written", "[heartbeat]") {
     CHECK(wall_from_rfc3339(base::rfc3339_ms(noon + 1ms)) == noon + 1ms);
 }
 
+TEST_CASE("what Core says fits on a line", "[heartbeat]") {
+    using heartbeat::one_line;
+    CHECK(one_line("token used") == "token used");
+    CHECK(one_line("a\r\nb\x1b[2Jc\x7f") == "a  b [2Jc ");
+    CHECK(one_line("\xff") == "");
+    CHECK(one_line("abcdef", 3) == "abc");
+    CHECK(one_line("ab\xc3\xa4", 3) == "ab");
+}
+
 TEST_CASE("what is no time isn't read as one", "[heartbeat]") {
     const auto* bad =
         GENERATE("", "soon", "2026-01-02", "2026-01-02T12:00:00", "2026-13-02T12:00:00Z", "2026-02-30T12:00:00Z",
