@@ -83,6 +83,7 @@ public:
                        [self = shared_from_this()](const std::exception_ptr& error) {
                            self->accepting_ = false;
                            self->changed_.cancel();
+                           if (self->ended()) self->cut_.cancel();
                            if (error) self->report("accepting connections", error);
                        });
         look_for_abandoned();
@@ -182,6 +183,7 @@ private:
                                                         const bool aborted = it->session.aborted();
                                                         self->sessions_.erase(it);
                                                         self->changed_.cancel();
+                                                        if (self->ended()) self->cut_.cancel();
                                                         if (error && !aborted) self->report("a session", error);
                                                     }));
     }

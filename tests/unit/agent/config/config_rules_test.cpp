@@ -93,7 +93,9 @@ TEST_CASE_METHOD(ConfigFolder, "what this version reads but doesn't act on is no
     CHECK(notes("").empty());
     REQUIRE(notes("grpc: {}").size() == 1);
     CHECK_THAT(notes("grpc: {listen_addr: 'tailscale:9090'}").front(), Catch::Contains("configured, not served"));
-    CHECK_THAT(notes("agent: {api_url: 'https://core.example.org'}").front(), Catch::Contains("Ghost Core"));
+    CHECK(notes("agent: {api_url: 'https://core.example.org'}\ncore: {enroll_token: t}").empty());
+    REQUIRE(notes("core: {enroll_token: t0ken}").size() == 1);
+    CHECK_THAT(notes("core: {enroll_token: t0ken}").front(), Catch::Contains("agent.api_url names no Ghost Core"));
     CHECK(notes("agent: {version: 1}").size() == 1);
     const auto bare = sound("").notes;
     REQUIRE(bare.size() == 1);
