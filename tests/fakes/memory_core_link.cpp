@@ -11,6 +11,16 @@
 namespace ghost::fakes {
 namespace asio = boost::asio;
 
+net::Request request_at_core(const heartbeat::CoreCall& call) {
+    auto out = heartbeat::request_of(call, "");
+    net::Request request;
+    request.method = out.method;
+    request.path = std::move(out.target);
+    request.body = std::move(out.body);
+    request.headers = std::move(out.headers);
+    return request;
+}
+
 base::Result<void> MemoryCoreLink::use(heartbeat::Credentials credentials) {
     if (!credentials.certificate.empty())
         if (auto pair = net::check_pair(credentials.certificate, credentials.key); !pair && shown.empty()) return pair;
@@ -27,12 +37,7 @@ asio::awaitable<base::Result<heartbeat::CoreAnswer>> MemoryCoreLink::send(heartb
         co_await clock_.sleep_for(call.timeout + std::chrono::seconds{60});
         co_return base::fail(base::Errc::cancelled);
     }
-    const auto out = heartbeat::request_of(call, "");
-    net::Request request;
-    request.method = out.method;
-    request.path = out.target;
-    request.body = out.body;
-    request.headers = out.headers;
+    const auto request = request_at_core(call);
     FakeCore::Caller caller{.certificate = shown};
     if (caller.certificate.empty() && !credentials_.certificate.empty()) {
         const auto facts = net::read_certificate(credentials_.certificate);

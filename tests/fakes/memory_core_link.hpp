@@ -14,6 +14,9 @@
 
 namespace ghost::fakes {
 
+// A call as Core gets it.
+[[nodiscard]] net::Request request_at_core(const heartbeat::CoreCall& call);
+
 class MemoryCoreLink final : public heartbeat::CoreLink {
 public:
     MemoryCoreLink(FakeCore& core, base::Clock& clock) : core_(core), clock_(clock) {}

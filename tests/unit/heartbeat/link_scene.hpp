@@ -4,6 +4,7 @@
 #include "heartbeat/https_core.hpp"
 #include "heartbeat/link.hpp"
 #include "tests/fakes/fake_core.hpp"
+#include "tests/fakes/memory_core_link.hpp"
 #include "tests/fakes/seeded_random.hpp"
 #include "tests/fakes/virtual_clock.hpp"
 
@@ -130,17 +131,12 @@ private:
         if (fault) return base::fail(*fault);
         if (!reachable || dead_urls.contains(call.url))
             return base::fail(base::Errc::source_unavailable, "cannot connect to Core: Connection refused");
-        const auto out = heartbeat::request_of(call, "");
-        net::Request request;
-        request.method = out.method;
-        request.path = out.target;
-        request.body = out.body;
-        request.headers = out.headers;
         const bool enrols = call.call == heartbeat::Call::enroll;
         const auto* agent = core.agent(call.agent_id);
         const bool expired =
             agent != nullptr && agent->certificate_expires && *agent->certificate_expires < clock.wall();
-        auto served = core.serve(request, {.certificate = enrols ? "" : call.agent_id, .expired = expired});
+        auto served =
+            core.serve(fakes::request_at_core(call), {.certificate = enrols ? "" : call.agent_id, .expired = expired});
         clock.advance(served.delay);
         if (!served.response || served.cut_after)
             return base::fail(base::Errc::source_unavailable, "the connection was closed");
