@@ -202,7 +202,7 @@ start_libvirt() {
 }
 
 run_system() {
-    configure_and_build dev ghost-agent || return 1
+    configure_and_build dev ghost-agent fake-core || return 1
     headline "system"
     local -a marks=()
     [[ $what != long ]] || marks=(-m 'long or not long')

@@ -1,6 +1,7 @@
 """System tests: the real binary, a real libvirtd, real guests, in a machine of their own (harness/sandbox.py).
 
 GHOST_AGENT_BINARY  the daemon to test (default: build/dev/ghost-agent)
+GHOST_FAKE_CORE     the stand-in for Ghost Core (default: build/dev/tests/fakes/fake-core)
 GHOST_TEST_IMAGE    the bootable image (default: build/test-image.qcow2, built when it isn't there)
 GHOST_TEST_DEBIAN_IMAGE  the Debian image of long runs (default: in build/, built when it isn't there)
 GHOST_TEST_VIRT_TYPE  qemu where a KVM is there that can't run guests; tests/run.sh finds out (default: auto)

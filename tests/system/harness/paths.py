@@ -10,3 +10,5 @@ BINARY = os.path.abspath(os.environ.get("GHOST_AGENT_BINARY",
 IMAGE_BUILDER = os.path.join(REPOSITORY, "packaging", "build-image.sh")
 IMAGE = os.path.abspath(os.environ.get("GHOST_TEST_IMAGE", os.path.join(REPOSITORY, "build", "test-image.qcow2")))
 DEBIAN_BUILDER = os.path.join(REPOSITORY, "tests", "system", "build_debian_image.sh")
+FAKE_CORE = os.path.abspath(os.environ.get("GHOST_FAKE_CORE",
+                                           os.path.join(REPOSITORY, "build", "dev", "tests", "fakes", "fake-core")))
