@@ -23,13 +23,14 @@ struct Scene : LinkScene {
         settings.key = *net::make_private_key();
         settings.csr = *net::make_csr(settings.key, "install");
         settings.token = "t0ken";
-        start = std::chrono::system_clock::now();
-        clock.set_wall(start);
+        clock.set_wall(std::chrono::system_clock::now());
     }
     std::optional<fakes::FakeCore::Issued> issue(const std::string& csr, const std::string& id,
                                                  std::chrono::seconds lifetime) {
         const auto granted = life(lifetime);
-        const auto from = std::chrono::duration_cast<std::chrono::seconds>(clock.wall() - start);
+        // Of the time that has passed for the machine meanwhile, nothing is to be seen.
+        const auto from = std::chrono::floor<std::chrono::seconds>(clock.wall()) -
+                          std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
         auto pem =
             ca.sign(csr, {.common_name = id, .valid_from_s = from.count(), .valid_until_s = (from + granted).count()});
         if (!pem) return std::nullopt;
@@ -42,7 +43,6 @@ struct Scene : LinkScene {
 
     fakes::CertificateAuthority ca{"Core's CA"};
     std::function<std::chrono::seconds(std::chrono::seconds)> life = [](auto asked) { return asked; };
-    base::Wall start;
 };
 
 }  // namespace
