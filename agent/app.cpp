@@ -99,7 +99,10 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
       health_(s_.clock, GHOST_VERSION),
       facts_({.name = node_name(config_), .version = GHOST_VERSION, .started_at = started_at_}),
       answers_({operations_, index_, images_, s_.clock,
-                [this] { return api::root_resource({facts_, s_.hypervisor.link(), core_, tailnet_, drain_}); }}),
+                [this] {
+                    return api::root_resource(
+                        {facts_, s_.hypervisor.link(), core_.resource(), core_.status().agent_id, tailnet_, drain_});
+                }}),
       idempotency_(s_.executor, answers_, s_.clock),
       announcer_({events_, answers_}),
       metrics_(GHOST_VERSION),

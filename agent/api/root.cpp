@@ -27,14 +27,13 @@ json::array features() {
 }
 
 json::object root_resource(const RootParts& of) {
-    const auto id = of.core.status().agent_id;
     return {{"name", of.facts.name},
-            {"agent_id", id.empty() ? json::value(nullptr) : json::value(id)},
+            {"agent_id", of.agent_id.empty() ? json::value(nullptr) : json::value(of.agent_id)},
             {"version", of.facts.version},
             {"started_at", base::rfc3339(of.facts.started_at)},
             {"features", features()},
             {"hypervisor", hypervisor_json(of.hypervisor)},
-            {"core", of.core.resource()},
+            {"core", of.core},
             {"tailnet", of.tailnet.to_json()},
             {"drain", of.drain.to_json()}};
 }

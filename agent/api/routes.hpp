@@ -5,7 +5,6 @@
 #include "agent/api/answers.hpp"
 #include "agent/api/idempotency.hpp"
 #include "agent/api/request.hpp"
-#include "agent/core/ghost_core.hpp"
 #include "agent/events/event_log.hpp"
 #include "agent/host/capacity.hpp"
 #include "agent/host/drain.hpp"
@@ -46,7 +45,8 @@ void add_agent_routes(net::Router& router, Drain& drain, const Answers& answers)
 struct RootParts {
     const RootFacts& facts;
     const virt::Link& hypervisor;
-    const GhostCore& core;
+    boost::json::object core;  // of the link to Ghost Core
+    std::string agent_id;      // as Core calls it; empty before it does
     const Tailnet& tailnet;
     const Drain& drain;
 };

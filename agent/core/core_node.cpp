@@ -35,9 +35,9 @@ json::object CoreNode::addresses() const {
     json::object out;
     if (auto address = s_.tailscale_ip(); !address.empty()) out["tailscale_ip"] = std::move(address);
     json::array local;
-    for (auto& address : s_.local_addresses ? s_.local_addresses() : std::vector<std::string>{}) {
+    for (const auto& address : s_.local_addresses ? s_.local_addresses() : std::vector<std::string>{}) {
         if (local.size() == most_addresses) break;
-        local.emplace_back(std::move(address));
+        local.emplace_back(address);
     }
     out["local"] = std::move(local);
     return out;

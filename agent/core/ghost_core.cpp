@@ -8,6 +8,7 @@
 #include <boost/json/serialize.hpp>
 #include <fmt/format.h>
 
+#include <cmath>
 #include <utility>
 
 namespace ghost::agent {
@@ -68,6 +69,7 @@ asio::awaitable<base::Result<heartbeat::Credentials>> GhostCore::load_credential
 
 void GhostCore::restore(const storage::StoredState& state) {
     std::vector<heartbeat::Fact> facts;
+    facts.reserve(state.outbox.size());
     for (const auto& row : state.outbox) facts.push_back({row.rev, base::from_unix_ms(row.at_ms), row.document});
     outbox_.restore(std::move(facts));
     std::vector<Command> commands;
@@ -96,8 +98,9 @@ asio::awaitable<void> GhostCore::open() {
         if (!facts_of)
             usable = base::fail(facts_of.error());
         else if (!own && !heartbeat::is_agent_id(facts_of->common_name))
-            usable = base::fail(base::Errc::validation_failed,
-                                "the certificate's CN is to be the agent's id: 1 to 64 letters, digits, '.', '_' and '-'");
+            usable =
+                base::fail(base::Errc::validation_failed,
+                           "the certificate's CN is to be the agent's id: 1 to 64 letters, digits, '.', '_' and '-'");
         else
             certificate = *std::move(facts_of);
     }
@@ -250,7 +253,8 @@ json::object GhostCore::resource() const {
     if (now.since != base::Wall{}) out["since"] = base::rfc3339(now.since);
     out["last_beat_at"] = now.last_beat ? json::value(base::rfc3339(*now.last_beat)) : json::value(nullptr);
     if (now.last_beat)
-        out["round_trip_ms"] = std::chrono::duration_cast<std::chrono::milliseconds>(now.round_trip).count();
+        out["round_trip_ms"] =
+            std::round(std::chrono::duration<double, std::milli>(now.round_trip).count() * 100) / 100;
     if (now.certificate_expires) out["certificate_expires_at"] = base::rfc3339(*now.certificate_expires);
     return out;
 }
