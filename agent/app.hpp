@@ -126,6 +126,7 @@ public:
     [[nodiscard]] const VmIndex& vms() const noexcept { return index_; }
     [[nodiscard]] OperationService& operations() noexcept { return operations_; }
     [[nodiscard]] const ImageService& images() const noexcept { return images_; }
+    [[nodiscard]] const GhostCore& core() const noexcept { return core_; }
     [[nodiscard]] const net::Router& router() const noexcept { return router_; }
     // Why no change is taken; empty: changes are.
     [[nodiscard]] std::string not_ready_because() const;

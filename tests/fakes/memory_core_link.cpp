@@ -44,13 +44,14 @@ asio::awaitable<base::Result<heartbeat::CoreAnswer>> MemoryCoreLink::send(heartb
         if (facts) caller = {facts->common_name, facts->not_after < clock_.wall()};
     }
     if (!co_await clock_.sleep_for(latency) || dead()) co_return base::fail(base::Errc::cancelled);
-    auto served = core_.serve(request, caller);
-    if (!co_await clock_.sleep_for(served.delay + latency)) co_return base::fail(base::Errc::cancelled);
-    if (!served.response || served.cut_after)
+    auto answered = core_.serve(request, caller);
+    if (served) served(call, answered);
+    if (!co_await clock_.sleep_for(answered.delay + latency)) co_return base::fail(base::Errc::cancelled);
+    if (!answered.response || answered.cut_after)
         co_return base::fail(base::Errc::source_unavailable,
                              "the connection was closed before the answer was complete");
-    co_return heartbeat::CoreAnswer{served.response->status, heartbeat::retry_after_in(served.response->headers),
-                                    std::move(served.response->body)};
+    co_return heartbeat::CoreAnswer{answered.response->status, heartbeat::retry_after_in(answered.response->headers),
+                                    std::move(answered.response->body)};
 }
 
 }  // namespace ghost::fakes

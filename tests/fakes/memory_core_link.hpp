@@ -34,6 +34,8 @@ public:
     base::Duration latency = std::chrono::milliseconds{10};  // each way
     // Whether whoever sends is no more: nothing of it arrives.
     std::function<bool()> dead = [] { return false; };
+    // Told of each call that reached Core, before its answer goes back.
+    std::function<void(const heartbeat::CoreCall& call, const FakeCore::Served& served)> served;
     // Whose certificate was made by hand, and is shown whatever the agent uses.
     std::string shown;
 

@@ -48,6 +48,8 @@ public:
     // The same as `act`, of a kind.
     void ask_for(std::string_view what);
     [[nodiscard]] std::size_t waiting() const;
+    // Of a VM that somebody may want.
+    [[nodiscard]] std::string create_body();
     [[nodiscard]] const std::deque<Ask>& asks() const noexcept { return asks_; }
 
     static constexpr std::string_view names[] = {"a", "b", "c", "d"};
@@ -62,7 +64,6 @@ private:
     void answered(Ask& ask, Attempt& attempt, const net::Response& response);
     void ask_again();
     void go_away();
-    [[nodiscard]] std::string create_body();
     [[nodiscard]] std::string patch_body();
 
     Machine& m_;

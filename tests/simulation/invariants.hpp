@@ -4,6 +4,7 @@
 #include "simulation/clients.hpp"
 #include "simulation/faults.hpp"
 #include "simulation/machine.hpp"
+#include "simulation/ordering.hpp"
 #include "simulation/readers.hpp"
 #include "simulation/surroundings.hpp"
 #include "simulation/told.hpp"
@@ -20,6 +21,7 @@ namespace ghost::simulation {
 struct Scene {
     Machine& machine;
     const Clients& clients;
+    const Ordering& ordering;
     const std::list<Reader>& readers;
     const Surroundings& surroundings;
     const Faults& faults;
@@ -46,6 +48,11 @@ private:
     void files_have_owners();
     void memory_is_at_rest();
     void database_is_as_memory();
+
+    // invariants_core.cpp
+    void commands_were_done_once();
+    void core_sees_what_is();
+    void facts_tell_what_happened();
 
     void readers_know_all();
     void errors_are_explained();

@@ -102,6 +102,13 @@ void Inspection::wanted_power_was_asked_for() {
                 asked_off |= kind == "vm.stop" || off_in_body;
             }
         }
+        for (const auto& [command, order] : s_.ordering.orders()) {
+            const auto found = by_request_.find(command);
+            if (found == by_request_.end() || text(found->second->at("target").as_object(), "id") != id) continue;
+            asked_on |=
+                order.kind == "vm.start" || order.kind == "vm.restart" || (order.kind == "vm.create" && !order.off);
+            asked_off |= order.kind == "vm.stop" || order.off;
+        }
         if (wanted == "on" ? !asked_on : !asked_off)
             trace_.violated("{} is wanted {}, and nobody asked for it", id, wanted);
     }

@@ -103,7 +103,9 @@ void Inspection::vms_are_as_the_hypervisor_says() {
 
 void Inspection::files_have_owners() {
     const std::string base = Machine::state_dir;
-    std::set<std::string> owned;
+    std::set<std::string> owned{base + "/identity.json", base + "/core/key.pem", base + "/core/cert.pem",
+                                // Half written by one that died.
+                                base + "/core/.cert.pem.new", base + "/.identity.json.new"};
     for (const auto& [id, vm] : s_.machine.app().vms().all()) {
         if (!vm.managed) continue;
         owned.insert({vm.plan.root_disk, vm.plan.seed, vm.plan.console_log});

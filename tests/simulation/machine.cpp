@@ -1,10 +1,13 @@
 #include "simulation/machine.hpp"
 
+#include "fakes/certificates.hpp"
 #include "storage/sqlite_store.hpp"
 
 #include <boost/asio/co_spawn.hpp>
+#include <boost/json/serialize.hpp>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cstdlib>
 #include <exception>
@@ -21,6 +24,8 @@ const agent::Config& config() {
     static const auto made = [] {
         agent::Config c;
         c.state_dir = Machine::state_dir;
+        c.agent.api_url = "https://core.example";
+        c.agent.name = "den";
         c.api.listen_addr = {};
         c.metrics.enabled = false;
         c.resources.reserved_disk_gb = 1;
@@ -35,6 +40,25 @@ const agent::Config& config() {
         return c;
     }();
     return made;
+}
+
+// Made once, and as long each time: the machine's disk is measured.
+const fakes::Identity& certified() {
+    static const auto made = [] {
+        constexpr long years = 365L * 24 * 3600;
+        fakes::CertificateAuthority ca{"Core's CA"};
+        // Its half-life is in no schedule.
+        auto identity =
+            ca.issue({.common_name = Machine::agent_id, .valid_from_s = -20 * years, .valid_until_s = 40 * years});
+        constexpr std::size_t length = 2048;
+        identity.certificate.resize(std::max(length, identity.certificate.size()), '\n');
+        return identity;
+    }();
+    return made;
+}
+
+fakes::FakeCore::Settings core_settings() {
+    return {.ttl_s = 20, .grace_s = 60, .full_sync_every_s = 300, .known_by_certificate = true};
 }
 
 }  // namespace
@@ -64,8 +88,16 @@ Machine::Machine(Dice& d, Trace& t)
     : dice(d),
       trace(t),
       random(d.next()),
-      log(t.on() ? base::Level::info : base::Level::error, make_sinks(), base::Log::Writer::caller) {
+      log(t.on() ? base::Level::info : base::Level::error, make_sinks(), base::Log::Writer::caller),
+      core_random(d.next()),
+      core(
+          clock, core_random,
+          [this](const auto&, const auto&, auto) {
+              return std::optional{fakes::FakeCore::Issued{certified().certificate, clock.wall()}};
+          },
+          core_settings()) {
     files.put_directory(state_dir);
+    join_core();
     name_host_boot();
     auto qemu = fakes::fake_qemu_img(files);
     processes.set_answer([this, qemu = std::move(qemu)](const std::vector<std::string>& argv) {
@@ -78,9 +110,9 @@ Machine::Machine(Dice& d, Trace& t)
 Machine::~Machine() { assert(state_ == State::down && "crash() it before those go who hear of its connections"); }
 
 void Machine::boot() {
-    ++epoch_;
-    trace("boot {}", epoch_);
     files.power_on();
+    const auto identity = next_identity();
+    trace("boot {}", identity.epoch);
     processes_off_ = false;
     hypervisor.reconnect();
     auto opened = storage::open_sqlite_store(std::string{state_dir} + "/state.db", log,
@@ -96,7 +128,7 @@ void Machine::boot() {
     wire_ = std::make_unique<Wire>(loop, clock);
     wire_->dead = [this] { return dead(); };
     wire_->escaped = [this](const std::string& what) { trace.violated("an exception escaped a handler: {}", what); };
-    app_ = std::make_unique<agent::App>(config(), heartbeat::Identity{"install", "", epoch_},
+    app_ = std::make_unique<agent::App>(config(), identity,
                                         agent::Seams{.executor = loop.get_executor(),
                                                      .clock = clock,
                                                      .random = random,
@@ -106,7 +138,8 @@ void Machine::boot() {
                                                      .store = *store_,
                                                      .hypervisor = hypervisor,
                                                      .server = *wire_,
-                                                     .web = web});
+                                                     .web = web,
+                                                     .core = &way});
     start_over_ = stop_begun_ = stop_over_ = false;
     start_fault_.clear();
     state_ = State::starting;
@@ -119,6 +152,29 @@ void Machine::boot() {
             start_fault_ = e.what();
         }
     });
+}
+
+// As if it had enrolled before.
+void Machine::join_core() {
+    const std::string base = state_dir;
+    files.put(base + "/core/key.pem", certified().key, 0600);
+    files.put(base + "/core/cert.pem", certified().certificate);
+    files.put(base + "/identity.json", heartbeat::to_text({"019b7c5f-0000-7000-8000-00000000da7a", agent_id, 0}), 0600);
+    core.add_agent(agent_id);
+    way.shown = agent_id;
+    way.dead = [this] { return dead(); };
+    way.served = [this](const heartbeat::CoreCall& call, const fakes::FakeCore::Served& served) {
+        if (!trace.on()) return;
+        trace("  Core is told {}: {} {}", heartbeat::name_of(call.call), boost::json::serialize(call.body),
+              served.response ? fmt::format("{} {}", served.response->status, served.response->body) : "nothing");
+    };
+}
+
+heartbeat::Identity Machine::next_identity() {
+    const auto path = std::string{state_dir} + "/identity.json";
+    auto identity = heartbeat::next_identity(files.find(path)->bytes, clock, random).value();
+    files.put(path, heartbeat::to_text(identity), 0600);
+    return identity;
 }
 
 void Machine::stop() {
@@ -239,6 +295,7 @@ void Machine::pass(base::Duration span) {
     const auto end = clock.now() + span;
     settle();
     while (trace.sound() && clock.now() < end) {
+        if (on_pause) on_pause();
         const auto next = clock.next();
         clock.advance(std::max((next ? std::min(*next, end) : end) - clock.now(), base::Duration::zero()));
         settle();

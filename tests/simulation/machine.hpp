@@ -3,9 +3,11 @@
 
 #include "agent/app.hpp"
 #include "fakes/crash_disk.hpp"
+#include "fakes/fake_core.hpp"
 #include "fakes/fake_hypervisor.hpp"
 #include "fakes/fake_processes.hpp"
 #include "fakes/fake_web.hpp"
+#include "fakes/memory_core_link.hpp"
 #include "fakes/memory_files.hpp"
 #include "fakes/seeded_random.hpp"
 #include "fakes/virtual_clock.hpp"
@@ -16,6 +18,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,7 +26,8 @@
 
 namespace ghost::simulation {
 
-// Disks, database and hypervisor outlive an agent. What goes wrong with it beyond the rules is told to the trace.
+// Disks, database, hypervisor and Ghost Core outlive an agent. What goes wrong with it beyond the rules is told to the
+// trace.
 class Machine {
 public:
     enum class State : std::uint8_t { down, starting, up, stopping };
@@ -71,8 +75,14 @@ public:
     fakes::CrashDisk disk{clock};
     fakes::FakeHypervisor hypervisor{loop, clock};
     fakes::FakeWeb web;
+    fakes::SeededRandom core_random;
+    fakes::FakeCore core;
+    fakes::MemoryCoreLink way{core, clock};
+    // When nothing is ready at a moment, before time goes on.
+    std::function<void()> on_pause;
 
     static constexpr const char* state_dir = "/var/lib/ghost";
+    static constexpr const char* agent_id = "den";  // for Core
     // The catalogue has one image.
     static constexpr const char* vendors_image = "vendors";
     static constexpr const char* vendors_url = "https://vendor.example/image.qcow2";
@@ -86,11 +96,12 @@ private:
     void bury();
     void lose_disk(Death how);
     void name_host_boot();
+    void join_core();
+    [[nodiscard]] heartbeat::Identity next_identity();
     void drive(const char* what, const std::function<bool()>& done);
     [[nodiscard]] bool dead() const { return dying_ || disk.stopped(); }
 
     State state_ = State::down;
-    std::uint64_t epoch_ = 0;
     unsigned host_boots_ = 0;
     std::uint64_t handlers_ = 0;
     bool dying_ = false;

@@ -1,9 +1,12 @@
 #include "simulation/schedule.hpp"
 
+#include "simulation/beat_watch.hpp"
 #include "simulation/clients.hpp"
+#include "simulation/core_faults.hpp"
 #include "simulation/faults.hpp"
 #include "simulation/invariants.hpp"
 #include "simulation/machine.hpp"
+#include "simulation/ordering.hpp"
 #include "simulation/readers.hpp"
 #include "simulation/surroundings.hpp"
 #include "simulation/vendor.hpp"
@@ -28,9 +31,13 @@ public:
           trace_(trace),
           m_(dice_, trace),
           clients_(m_, told_),
+          ordering_(m_, clients_),
           surroundings_(m_),
           vendor_(m_),
-          faults_(m_) {
+          faults_(m_),
+          core_faults_(m_),
+          beats_(m_) {
+        m_.on_pause = [this] { beats_.look(core_faults_.calm()); };
         const auto count = dice_.between(1, 3);
         for (std::size_t i = 0; i < count; ++i) readers_.emplace_back(m_, told_, i);
     }
@@ -75,15 +82,20 @@ private:
     void step() {
         const auto roll = dice_.below(100);
         if (m_.state() == State::down && roll < 50) return m_.boot();
-        if (roll < 55) return clients_.act();
+        if (roll < 47) return clients_.act();
+        if (roll < 55) return ordering_.act();
         if (roll < 67) return read();
         if (roll < 76) return surroundings_.act();
         if (roll < 79) {
             if (!calm_) vendor_.act();
             return;
         }
-        if (roll < 92) {
+        if (roll < 88) {
             if (!calm_) faults_.act();
+            return;
+        }
+        if (roll < 92) {
+            if (!calm_) core_faults_.act();
             return;
         }
         if (!calm_ || dice_.percent(30)) die();
@@ -127,12 +139,16 @@ private:
     [[nodiscard]] bool at_rest() {
         const bool follow = std::ranges::all_of(readers_, &Reader::follows);
         return m_.state() == State::up && m_.app().operations().unfinished() == 0 && clients_.waiting() == 0 &&
-               follow && m_.app().not_ready_because().empty();
+               follow && m_.app().not_ready_because().empty() && ordering_.waiting() == 0 &&
+               m_.app().core().facts_waiting() == 0 &&
+               m_.app().core().status().state == heartbeat::LinkState::connected;
     }
 
     void check() {
         faults_.heal();
         vendor_.mend();
+        core_faults_.heal();
+        ordering_.open_again();
         for (const auto& [id, domain] : m_.hypervisor.all()) m_.hypervisor.set_addresses(id, {"192.168.122.2"});
         int quiet = 0;
         for (int s = 0; s < longest_quiet_s && quiet < quiet_s && trace_.sound(); ++s) {
@@ -143,14 +159,14 @@ private:
             quiet = at_rest() ? quiet + 1 : 0;
         }
         if (trace_.sound() && quiet < quiet_s) {
-            trace_.violated("it doesn't come to rest: {} operations, {} requests, {}",
+            trace_.violated("it doesn't come to rest: {} operations, {} requests, {} commands, {}",
                             m_.state() == State::up ? m_.app().operations().unfinished() : 0, clients_.waiting(),
-                            m_.state() == State::up ? m_.app().not_ready_because() : "not up");
+                            ordering_.waiting(), m_.state() == State::up ? m_.app().not_ready_because() : "not up");
             return;
         }
         if (!trace_.sound()) return;
         trace_("looking at everything");
-        const Scene scene{m_, clients_, readers_, surroundings_, faults_, told_};
+        const Scene scene{m_, clients_, ordering_, readers_, surroundings_, faults_, told_};
         Inspection{scene}.run();
     }
 
@@ -160,9 +176,12 @@ private:
     std::list<Reader> readers_;
     Machine m_;
     Clients clients_;
+    Ordering ordering_;
     Surroundings surroundings_;
     Vendor vendor_;
     Faults faults_;
+    CoreFaults core_faults_;
+    BeatWatch beats_;
     bool calm_ = false;  // nothing goes wrong but what guests do
 };
 
