@@ -191,7 +191,7 @@ asio::awaitable<void> App::start() {
     tasks_.spawn("health", watch_health());
     tasks_.spawn("history", operations_.prune_forever());
     tasks_.spawn("readiness", announce_ready());
-    core_tasks_.spawn("Ghost Core", core_.run());
+    core_tasks_.spawn("Ghost Core", link_to_core());
     for (const auto& note : config_.notes) s_.log.warn(note);
     s_.log.info("ghost-agent started", {{"version", GHOST_VERSION}, {"epoch", identity_.epoch}});
 }

@@ -139,6 +139,7 @@ private:
     boost::asio::awaitable<void> settle_host_objects();
     boost::asio::awaitable<void> make_host_objects();
     boost::asio::awaitable<void> announce_ready();
+    boost::asio::awaitable<void> link_to_core();
     boost::asio::awaitable<void> leave_core();
     boost::asio::awaitable<void> settle_host_boot();
     boost::asio::awaitable<void> back_up_daily();

@@ -4,6 +4,12 @@
 #include <utility>
 
 namespace ghost::agent {
+namespace asio = boost::asio;
+namespace {
+
+constexpr std::chrono::seconds tailnet_patience{2};
+
+}  // namespace
 
 void App::connect_core() {
     operations_.before_end = [this](const Operation& ended, storage::Changes& changes) {
@@ -20,12 +26,20 @@ void App::connect_core() {
     health_.add("core", [this]() -> CheckResult {
         const auto status = core_.status();
         using enum heartbeat::LinkState;
-        const bool well = status.state == connected ||
-                          ((status.state == connecting || status.state == enrolling) && status.failures == 0);
+        const bool well =
+            status.state == connected || ((status.state == connecting || status.state == enrolling) && !status.failing);
         if (well) return {};
         return {CheckStatus::degraded,
                 status.detail.empty() ? std::string{heartbeat::name_of(status.state)} : status.detail};
     });
+}
+
+// Core is told this machine's tailnet address from the first word on, if tailscaled tells it soon.
+asio::awaitable<void> App::link_to_core() {
+    const auto patience = s_.clock.now() + tailnet_patience;
+    while (s_.tailscaled != nullptr && !tailnet_.looked() && s_.clock.now() < patience)
+        if (!co_await s_.clock.sleep_for(std::chrono::milliseconds{50})) co_return;
+    co_await core_.run();
 }
 
 std::optional<Metrics::Now::Core> App::core_metrics() const {

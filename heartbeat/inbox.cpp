@@ -197,14 +197,15 @@ std::vector<Command> Inbox::take(const json::array& commands, base::Wall now, st
             continue;
         }
         auto& entry = it->second;
-        if (!entry.admitted && entry.command.secret && !entry.command.has_params) {
+        if (!entry.admitted && entry.command.secret) {
             // Its params were lost with the agent that took it.
             entry.command.params = read(*document, *id, now).params;
             entry.command.has_params = true;
             if (!is_here(*id)) fresh.push_back(entry.command);
             continue;
         }
-        if (entry.admitted) tell(entry);
+        // Core sends each until it has heard of its end; that alone is told again, with whatever beat comes next.
+        if (entry.admitted && is_final(entry.command.state)) tell_again(entry);
     }
     return fresh;
 }
@@ -244,10 +245,14 @@ const Command& Inbox::change(std::string_view id, CommandState state, std::strin
 }
 
 void Inbox::tell(Entry& entry) {
+    tell_again(entry);
+    if (on_news) on_news();
+}
+
+void Inbox::tell_again(Entry& entry) {
     if (entry.version > 0) news_.erase(entry.version);
     entry.version = ++versions_;
     news_.emplace(entry.version, entry.command.id);
-    if (on_news) on_news();
 }
 
 json::array Inbox::acks(std::size_t limit, std::vector<Told>& told) const {

@@ -54,9 +54,9 @@ public:
 
     void restore(std::vector<Command> commands);
 
-    // Of an answer's `commands`: those that are new, to be kept and then admitted. What is here already is told of
-    // again. One that can't be read is here rejected, so that Core hears of it; one without an id is left out, and said
-    // in `faults`. When too many wait for their end, the rest isn't taken: Core sends it again.
+    // Of an answer's `commands`: those that are new, to be kept and then admitted. The end of one that is here already
+    // is told again. One that can't be read is here rejected, so that Core hears of it; one without an id is left out,
+    // and said in `faults`. When too many wait for their end, the rest isn't taken: Core sends it again.
     [[nodiscard]] std::vector<Command> take(const boost::json::array& commands, base::Wall now,
                                             std::vector<std::string>& faults);
     // They are on disk: from now on Core is told, and they may begin. Calls on_ready for each.
@@ -99,7 +99,8 @@ private:
         bool admitted = false;
         std::uint64_t version = 0;  // of what is to be told
     };
-    void tell(Entry& entry);
+    void tell(Entry& entry);        // soon
+    void tell_again(Entry& entry);  // with the next beat
     [[nodiscard]] Command read(const boost::json::object& document, std::string id, base::Wall now) const;
 
     std::function<bool(const boost::json::object&)> holds_secret_;

@@ -18,8 +18,9 @@ constexpr std::chrono::minutes slow_first{5};
 constexpr std::chrono::minutes slow_last{10};
 constexpr std::chrono::hours day{24};
 constexpr std::chrono::minutes between_renewals{1};
-constexpr std::chrono::seconds soon{2};       // of a wake or a network change: within 3 s with the call
-constexpr std::chrono::seconds settling{60};  // a machine that was about to sleep, and doesn't
+constexpr std::chrono::seconds between_addresses{30};  // sessions for the sake of addresses alone
+constexpr std::chrono::seconds soon{2};                // of a wake or a network change: within 3 s with the call
+constexpr std::chrono::seconds settling{60};           // a machine that was about to sleep, and doesn't
 constexpr std::chrono::minutes lease_only_for{5};
 constexpr unsigned outage_after = 3;  // failures in a row
 
@@ -120,6 +121,7 @@ CoreCall Link::enrol() const {
 
 CoreCall Link::open_session() {
     told_addresses_ = p_.node.addresses();
+    addresses_stale_ = false;
     auto body = p_.node.about();
     body["epoch"] = settings_.epoch;
     body["boot_id"] = settings_.boot_id;
@@ -199,9 +201,18 @@ Link::Step Link::next(base::Instant now, base::Wall wall) {
         return phase_ == Phase::in_session ? beat(now, wall) : open_session();
     }
     until = std::min(until, due);
+    if (in_session && settled_ && addresses_stale_ && !failing()) {
+        if (now >= readdress_at_) {
+            readdress_at_ = now + between_addresses;
+            lose_session(now);
+            return open_session();
+        }
+        until = std::min(until, readdress_at_);
+    }
     if (in_session && settled_ && !failing() && p_.outbox.has_news()) {
         if (now >= facts_at_) {
-            json::object body{{"session_id", session_id_}, {"epoch", settings_.epoch}, {"items", p_.outbox.batch()}};
+            json::object body{
+                {"session_id", session_id_}, {"epoch", settings_.epoch}, {"items", p_.outbox.batch(facts_limit_)}};
             return call(Call::facts, std::move(body));
         }
         until = std::min(until, facts_at_);
@@ -214,6 +225,7 @@ void Link::say(LinkState state, std::string detail, base::Wall wall) {
     status_.state = state;
     status_.detail = std::move(detail);
     status_.url = urls_[url_];
+    status_.failing = failing();
 }
 
 void Link::succeeded(base::Instant now) {
@@ -226,6 +238,7 @@ void Link::failed(std::string why, std::optional<std::chrono::seconds> retry_aft
                   base::Wall wall) {
     ++status_.failures;
     attempt_at_ = now + retry_.after_failure(p_.random, retry_after);
+    if (retry_after) not_before_ = attempt_at_;
     url_ = (url_ + 1) % urls_.size();
     const bool is_lasting = phase_ == Phase::duplicate || phase_ == Phase::left;
     if (is_lasting) {
@@ -305,6 +318,8 @@ Link::Effects Link::took(const CoreCall& call, const base::Result<CoreAnswer>& a
                 facts_at_ = now + facts_retry_.after_failure(p_.random, std::chrono::seconds{1});
             else
                 facts_retry_.succeeded();
+            facts_limit_ = Outbox::max_batch;
+            facts_refused_since_.reset();
             succeeded(now);
             break;
         }
@@ -324,11 +339,13 @@ Link::Effects Link::took(const CoreCall& call, const base::Result<CoreAnswer>& a
 // No answer came.
 void Link::fault(const CoreCall& call, const base::Error& error, Effects& effects, base::Instant now, base::Wall wall) {
     effects.drop = true;
+    if (error.code == base::Errc::cancelled) return;  // by us: what comes next is decided already
     if (error.facts.contains("certificate_refused")) return certificate_refused(call, error.detail, now, wall);
     auto why = error.detail;
     if (const auto* what = error.facts.if_contains("certificate");
         what != nullptr && what->is_string() && what->get_string().find("not yet valid") != json::string::npos)
         why += fmt::format("; this machine's clock says {}: if that is wrong, set it", base::rfc3339(wall));
+    if (call.call == Call::facts) return facts_failed(nullptr, effects, now, wall);
     if (call.call == Call::renew) {
         ++status_.failures;
         renew_retry_at_ = now + std::max<base::Duration>(renew_retry_.after_failure(p_.random, {}), soon);
@@ -340,6 +357,7 @@ void Link::fault(const CoreCall& call, const base::Error& error, Effects& effect
 }
 
 void Link::certificate_refused(const CoreCall& call, std::string why, base::Instant now, base::Wall wall) {
+    if (phase_ == Phase::left) lose_session(now);  // a 410 after the renewal puts that back
     const bool can_renew = settings_.own_certificate && call.call != Call::enroll && call.call != Call::renew;
     if (can_renew && !renewed_in_vain_) {
         renew_now_ = renewed_in_vain_ = true;
@@ -380,20 +398,42 @@ std::string why_refused(const CoreAnswer& answer) {
 
 }  // namespace
 
+// Beats go on: what is must not wait for what was.
+void Link::facts_failed(const CoreAnswer* answer, Effects& effects, base::Instant now, base::Wall wall) {
+    ++status_.failures;
+    const bool faulty = answer != nullptr && (answer->status == 400 || answer->status == 413 || answer->status == 422);
+    if (!faulty) {
+        const auto retry_after = answer == nullptr ? std::nullopt : answer->retry_after;
+        facts_at_ = now + std::max<base::Duration>(facts_retry_.after_failure(p_.random, retry_after), soon);
+        return;
+    }
+    effects.note = fmt::format("Core finds fault with facts: {}", why_refused(*answer));
+    if (!facts_refused_since_) facts_refused_since_ = wall;
+    // One among them is at fault, or they are too many: fewer are tried, down to the one that Core never takes.
+    facts_at_ = now + soon;
+    if (facts_limit_ > 1) {
+        facts_limit_ = std::min(facts_limit_, p_.outbox.size()) / 2;
+        facts_limit_ = std::max<std::size_t>(facts_limit_, 1);
+        return;
+    }
+    // A Core that is at fault itself must not cost them all.
+    facts_at_ = now + between(slow_first, slow_last, p_.random);
+    effects.note += "; the oldest is given up";
+    effects.facts_up_to = p_.outbox.give_up_oldest(wall);
+}
+
 void Link::refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effects, base::Instant now,
                    base::Wall wall) {
     const auto status = answer.status;
     auto why = why_refused(answer);
     if (status == 401) return certificate_refused(call, std::move(why), now, wall);
     if (call.call == Call::leave) return;
-    if (call.call == Call::facts && status != 404 && status != 409 && status != 410) {
-        // Beats go on: what is must not wait for what was.
-        ++status_.failures;
-        facts_at_ = now + (status >= 500 || status == 429 ? facts_retry_.after_failure(p_.random, answer.retry_after)
-                                                          : between(slow_first, slow_last, p_.random));
-        return;
+    if (call.call == Call::facts) {
+        facts_failed(&answer, effects, now, wall);
+        if (status != 404 && status != 409 && status != 410) return;
     }
     if (call.call == Call::enroll) {
+        if (member_.certificate && !member_.agent_id.empty()) phase_ = Phase::sessionless;  // it had a place there
         if (status == 403 || status == 422 || status == 400 || status == 404 || status == 409)
             return slow_down(LinkState::refused, fmt::format("Core doesn't enrol this agent: {}", why), now, wall);
     } else if (call.call == Call::renew) {
@@ -476,8 +516,6 @@ std::optional<std::chrono::milliseconds> seconds_in(const json::object& body, st
     return std::chrono::milliseconds{static_cast<std::int64_t>(bounded * 1000)};
 }
 
-constexpr std::string_view span_wanted = "expected a number of seconds";
-
 }  // namespace
 
 std::optional<std::string> Link::opened(const CoreAnswer& answer, base::Instant now, base::Wall wall) {
@@ -485,12 +523,12 @@ std::optional<std::string> Link::opened(const CoreAnswer& answer, base::Instant 
     if (!body) return "expected an object";
     const auto id = text_member(*body, "session_id");
     if (!id || id->empty() || id->size() > 128) return "session_id: expected a text of 1 to 128 characters";
-    const auto ttl = seconds_in(*body, "ttl_s", BeatSchedule::shortest_ttl, BeatSchedule::longest_ttl);
-    if (!ttl) return fmt::format("ttl_s: {}", span_wanted);
     session_id_ = *id;
-    ttl_ = *ttl;
+    // A Core that doesn't say how often gets what the configuration says.
+    ttl_ =
+        seconds_in(*body, "ttl_s", BeatSchedule::shortest_ttl, BeatSchedule::longest_ttl).value_or(settings_.interval);
     using namespace std::chrono_literals;
-    grace_ = seconds_in(*body, "grace_s", 0s, 24h).value_or(*ttl);
+    grace_ = seconds_in(*body, "grace_s", 0s, 24h).value_or(ttl_);
     full_sync_every_ = seconds_in(*body, "full_sync_every_s", 10s, 24h).value_or(1h);
     full_sync_at_ = now + part_of(full_sync_every_, 0.8 + 0.4 * p_.random.uniform());
     compare_clocks(*body, now - now, wall);
@@ -510,11 +548,9 @@ std::optional<std::string> Link::beaten(const CoreAnswer& answer, Effects& effec
                                         base::Instant now, base::Wall wall) {
     const auto body = object_of(answer);
     if (!body) return "expected an object";
-    const auto ttl = seconds_in(*body, "ttl_s", BeatSchedule::shortest_ttl, BeatSchedule::longest_ttl);
-    if (!ttl) return fmt::format("ttl_s: {}", span_wanted);
     const auto ack_rev = whole_member(*body, "ack_rev");
     if (!ack_rev || *ack_rev < 0) return "ack_rev: expected a number of at least 0";
-    ttl_ = *ttl;
+    ttl_ = seconds_in(*body, "ttl_s", BeatSchedule::shortest_ttl, BeatSchedule::longest_ttl).value_or(ttl_);
     compare_clocks(*body, now - sent, wall);
     const auto acked = static_cast<std::uint64_t>(*ack_rev);
     const bool lease_only = now < lease_only_until_;
@@ -532,6 +568,7 @@ std::optional<std::string> Link::beaten(const CoreAnswer& answer, Effects& effec
     if (const auto* urls = body->if_contains("core_urls"))
         if (const auto told = read_core_urls(*urls); told && !told->empty()) take_urls(*told, effects);
     settled_ = true;
+    look_at_addresses();  // they may have changed while there was no session
     lost_sessions_ = 0;
     session_retry_.succeeded();
     renewed_in_vain_ = false;
@@ -592,11 +629,11 @@ void Link::adopt(const Enrolled& answer, std::string token_hash, base::Instant n
 void Link::adopt(const Renewed& answer, base::Instant now, base::Wall wall) {
     member_.certificate = facts_of(answer.certificate);
     const bool was_refused = std::exchange(renew_now_, false);
-    renew_retry_.succeeded();
     plan_renewal();
     // One that is half through already must not be renewed all the time.
     const bool is_due = renew_at_ && *renew_at_ <= core_time(wall);
-    renew_retry_at_ = is_due ? now + between_renewals : now;
+    if (!is_due) renew_retry_.succeeded();
+    renew_retry_at_ = is_due ? now + between_renewals + renew_retry_.after_failure(p_.random, {}) : now;
     if (!was_refused) return;
     // What was refused is tried again with it, at once.
     retry_.succeeded();
@@ -607,6 +644,7 @@ void Link::adopt(const Renewed& answer, base::Instant now, base::Wall wall) {
 
 void Link::not_adopted(const base::Error& why, base::Instant now, base::Wall wall) {
     renew_retry_at_ = now + between(slow_first, slow_last, p_.random);
+    if (phase_ != Phase::unenrolled && !renew_now_) return;  // the one that is there serves on
     slow_down(LinkState::refused, fmt::format("what Core gave can't be used or kept: {}", why.detail), now, wall);
 }
 
@@ -620,7 +658,11 @@ void Link::come_soon(Reason reason, base::Instant now, base::Wall wall) {
     renew_retry_at_ = std::min(renew_retry_at_, now);
     if (phase_ == Phase::duplicate || phase_ == Phase::left) return;
     // It was our side: Core needn't be spared, and what was waited for has passed.
-    const auto when = now + part_of(soon, p_.random.uniform());
+    auto when = now + part_of(soon, p_.random.uniform());
+    if (reason == Reason::network && not_before_ > when) {  // a sleep has waited for it
+        when = not_before_;
+        schedule_.due_at(when);
+    }
     const bool was_failing = failing();
     retry_.succeeded();
     outage_ = false;
@@ -630,17 +672,12 @@ void Link::come_soon(Reason reason, base::Instant now, base::Wall wall) {
     if (was_failing && status_.state == LinkState::unreachable) say(LinkState::connecting, "trying again", wall);
 }
 
-void Link::addresses_changed(base::Instant now) {
-    if (phase_ == Phase::in_session && !failing() && p_.node.addresses() != told_addresses_) lose_session(now);
-}
+void Link::look_at_addresses() { addresses_stale_ = p_.node.addresses() != told_addresses_; }
 
 void Link::woke(base::Instant now, base::Wall wall) { come_soon(Reason::wake, now, wall); }
 void Link::network_changed(base::Instant now, base::Wall wall) {
     come_soon(Reason::network, now, wall);
-    if (phase_ != Phase::in_session || p_.node.addresses() == told_addresses_) return;
-    const auto when = attempt_at_;
-    lose_session(now);
-    attempt_at_ = when;
+    look_at_addresses();
 }
 
 void Link::about_to_sleep(base::Instant now) {
@@ -676,6 +713,8 @@ json::array Link::conditions() const {
             fmt::format("this machine's clock is {} s {} Core's", std::chrono::abs(offset_).count() / 1000,
                         offset_.count() > 0 ? "behind" : "ahead of"),
             *skewed_since_);
+    if (facts_refused_since_)
+        add("FactsRefused", "refused", "Core takes none of this agent's facts", *facts_refused_since_);
     if (too_large_since_) add("StateTooLarge", "body_too_large", "Core refuses this agent's state", *too_large_since_);
     if (p_.outbox.lost() > 0)
         add("FactsLost", "outbox_full", fmt::format("{} facts were dropped", p_.outbox.lost()), p_.outbox.lost_since());

@@ -51,6 +51,7 @@ struct LinkStatus {
     bool last_beat_succeeded = false;
     std::uint64_t beats_failed = 0;                      // likewise
     std::uint64_t beats = 0;                             // answered since the start
+    bool failing = false;                                // nothing went well since the last failure
     std::uint64_t failures = 0;                          // calls that failed, since the start
     std::optional<std::chrono::milliseconds> skew = {};  // Core's clock minus ours
     std::optional<base::Wall> certificate_expires = {};
@@ -101,6 +102,7 @@ public:
         std::optional<Renewed> renewed = {};                     // likewise
         boost::json::array commands = {};                        // for the inbox
         std::vector<Command> confirmed = {};                     // of the inbox, to be kept so
+        std::string note = {};                                   // for the log
         std::optional<std::uint64_t> facts_up_to = {};           // Core has them
         std::optional<std::vector<std::string>> core_urls = {};  // to be kept
         bool drop = false;                                       // the connection is of no more use
@@ -120,7 +122,7 @@ public:
     void woke(base::Instant now, base::Wall wall);
     void network_changed(base::Instant now, base::Wall wall);
     // This host's addresses may be others now. Core is told of them with a session.
-    void addresses_changed(base::Instant now);
+    void addresses_changed() { look_at_addresses(); }
     // The machine is about to sleep: one beat at once, then none until it woke (or didn't sleep).
     void about_to_sleep(base::Instant now);
     [[nodiscard]] bool suspend_told() const noexcept { return !suspend_pending_; }
@@ -131,6 +133,7 @@ public:
     [[nodiscard]] const LinkStatus& status() const noexcept { return status_; }
     // What time it is for Core.
     [[nodiscard]] base::Wall core_time(base::Wall wall) const { return wall + offset_; }
+    [[nodiscard]] bool clock_is_known() const noexcept { return status_.skew.has_value(); }
     // What is wrong with the link itself, as conditions.
     [[nodiscard]] boost::json::array conditions() const;
 
@@ -166,6 +169,8 @@ private:
     void refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effects, base::Instant now, base::Wall wall);
     void certificate_refused(const CoreCall& call, std::string why, base::Instant now, base::Wall wall);
     void lose_session(base::Instant now);
+    void facts_failed(const CoreAnswer* answer, Effects& effects, base::Instant now, base::Wall wall);
+    void look_at_addresses();
     [[nodiscard]] std::optional<std::string> opened(const CoreAnswer& answer, base::Instant now, base::Wall wall);
     [[nodiscard]] std::optional<std::string> beaten(const CoreAnswer& answer, Effects& effects, base::Instant sent,
                                                     base::Instant now, base::Wall wall);
@@ -186,6 +191,8 @@ private:
 
     std::string session_id_;
     boost::json::object told_addresses_;  // with the session
+    bool addresses_stale_ = false;        // others by now
+    base::Instant readdress_at_{};        // when a session may be begun for their sake again
     std::chrono::milliseconds ttl_{};
     std::chrono::milliseconds grace_{};
     std::chrono::milliseconds full_sync_every_{};
@@ -206,6 +213,9 @@ private:
     bool renewed_in_vain_ = false;  // and the new one neither
 
     base::Instant facts_at_{};
+    std::size_t facts_limit_ = Outbox::max_batch;  // of a batch: less after Core found fault with one
+    std::optional<base::Wall> facts_refused_since_;
+    base::Instant not_before_{};  // Core asked for so long
     Retry facts_retry_;
 
     bool suspend_pending_ = false;

@@ -43,10 +43,10 @@ void Outbox::take_back(std::uint64_t rev) {
     facts_.erase(it);
 }
 
-json::array Outbox::batch() const {
+json::array Outbox::batch(std::size_t limit) const {
     json::array out;
     for (const auto& [fact, held] : facts_) {
-        if (held || out.size() == max_batch) break;
+        if (held || out.size() == limit) break;
         boost::system::error_code ec;
         auto item = json::parse(fact.document, ec);
         if (!ec) out.push_back(std::move(item));
@@ -65,12 +65,23 @@ void Outbox::ack(std::uint64_t rev) {
     next_rev_ = std::max(next_rev_, rev + 1);
 }
 
-std::optional<std::uint64_t> Outbox::prune(base::Wall now) {
+void Outbox::lose_front(base::Wall now) {
+    drop_front();
+    if (lost_++ == 0) lost_since_ = now;
+}
+
+std::uint64_t Outbox::give_up_oldest(base::Wall now) {
+    const auto rev = facts_.front().fact.rev;
+    lose_front(now);
+    return rev;
+}
+
+std::optional<std::uint64_t> Outbox::prune(std::optional<base::Wall> now) {
     std::optional<std::uint64_t> dropped;
-    while (!facts_.empty() && !facts_.front().held && (bytes_ > max_bytes || now - facts_.front().fact.at > max_age)) {
+    const auto is_old = [&](const Fact& fact) { return now && *now - fact.at > max_age; };
+    while (!facts_.empty() && !facts_.front().held && (bytes_ > max_bytes || is_old(facts_.front().fact))) {
         dropped = facts_.front().fact.rev;
-        drop_front();
-        if (lost_++ == 0) lost_since_ = now;
+        lose_front(now.value_or(facts_.front().fact.at));
     }
     return dropped;
 }

@@ -36,13 +36,16 @@ public:
     void release(std::uint64_t rev);
     void take_back(std::uint64_t rev);
 
-    // The oldest that may be sent, at most `max_batch`.
-    [[nodiscard]] boost::json::array batch() const;
+    // The oldest that may be sent, at most `limit`.
+    [[nodiscard]] boost::json::array batch(std::size_t limit = max_batch) const;
+    // Core takes the oldest in no way: lets go of it, and counts it as lost. Its rev.
+    [[nodiscard]] std::uint64_t give_up_oldest(base::Wall now);
     [[nodiscard]] bool has_news() const noexcept { return !facts_.empty() && !facts_.front().held; }
     // Core has all up to `rev`.
     void ack(std::uint64_t rev);
     // Lets go of the oldest beyond `max_bytes` or `max_age`; up to which rev, and counts them as lost.
-    [[nodiscard]] std::optional<std::uint64_t> prune(base::Wall now);
+    // `now` not given: the clock can't be trusted, so that nothing is too old.
+    [[nodiscard]] std::optional<std::uint64_t> prune(std::optional<base::Wall> now);
 
     [[nodiscard]] std::size_t size() const noexcept { return facts_.size(); }
     [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
@@ -59,6 +62,7 @@ private:
         bool held = false;
     };
     void drop_front();
+    void lose_front(base::Wall now);
     [[nodiscard]] std::deque<Entry>::iterator find(std::uint64_t rev);
 
     std::deque<Entry> facts_;

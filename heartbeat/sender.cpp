@@ -6,6 +6,8 @@
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/this_coro.hpp>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 #include <variant>
 
@@ -18,7 +20,8 @@ Sender::Sender(const asio::any_io_executor& executor, Parts parts, Credentials c
       token_hash_(std::move(token_hash)),
       wake_(executor),
       interrupted_(executor),
-      told_(executor) {}
+      told_(executor),
+      more_to_keep_(executor) {}
 
 void Sender::changed() {
     p_.link.changed(p_.clock.now());
@@ -31,7 +34,7 @@ void Sender::facts_added() {
 }
 
 void Sender::addresses_changed() {
-    p_.link.addresses_changed(p_.clock.now());
+    p_.link.addresses_changed();
     wake_.notify();
 }
 
@@ -52,8 +55,16 @@ void Sender::apply_interruption() {
 }
 
 asio::awaitable<void> Sender::run() {
+    using namespace asio::experimental::awaitable_operators;
     co_await asio::this_coro::throw_if_cancelled(false);
     running_ = true;
+    co_await (send_forever() && keep_forever());
+    running_ = false;
+    told_.notify();
+}
+
+asio::awaitable<void> Sender::send_forever() {
+    co_await asio::this_coro::throw_if_cancelled(false);
     while (!co_await base::is_cancelled()) {
         apply_interruption();
         note_state();
@@ -70,16 +81,14 @@ asio::awaitable<void> Sender::run() {
         co_await apply(std::move(effects));
         told_.notify();
     }
-    running_ = false;
-    told_.notify();
 }
 
 asio::awaitable<base::Result<CoreAnswer>> Sender::send(CoreCall call) {
     using namespace asio::experimental::awaitable_operators;
     const auto limit = call.timeout;
-    if (interruption_ != Interruption::none) co_return base::fail(base::Errc::cancelled, "the network changed");
+    if (interruption_ != Interruption::none) co_return base::fail(base::Errc::cancelled, "given up");
     auto first = co_await (base::within(p_.clock, limit, p_.core.send(std::move(call))) || interrupted_.wait());
-    if (first.index() == 1) co_return base::fail(base::Errc::cancelled, "the network changed");
+    if (first.index() == 1) co_return base::fail(base::Errc::cancelled, "given up");
     auto answer = std::get<0>(std::move(first));
     if (!answer && answer.error().code == base::Errc::deadline_exceeded)
         answer.error().detail = "Core didn't answer in time";
@@ -105,12 +114,31 @@ void Sender::warn_unless(const Kept& kept, const char* what) {
 
 asio::awaitable<void> Sender::apply(Link::Effects effects) {
     if (effects.drop) p_.core.drop();
+    if (!effects.note.empty()) p_.log.warn(effects.note);
     if (effects.enrolled || effects.renewed) co_await take_credentials(effects);
-    if (effects.core_urls) warn_unless(co_await p_.keeper.keep_urls(std::move(*effects.core_urls)), "its addresses");
-    if (!effects.confirmed.empty())
-        warn_unless(co_await p_.keeper.keep_commands(std::move(effects.confirmed)), "that it has heard of commands");
-    if (effects.facts_up_to) warn_unless(co_await p_.keeper.forget_facts(*effects.facts_up_to), "that it has facts");
-    if (!effects.commands.empty()) co_await take_commands(std::move(effects.commands));
+    if (effects.core_urls) to_keep_.core_urls = std::move(effects.core_urls);
+    std::ranges::move(effects.confirmed, std::back_inserter(to_keep_.confirmed));
+    if (effects.facts_up_to) to_keep_.facts_up_to = effects.facts_up_to;
+    if (to_keep_.commands.empty() && !keeping_) to_keep_.commands = std::move(effects.commands);
+    if (!to_keep_.nothing()) more_to_keep_.notify();
+}
+
+asio::awaitable<void> Sender::keep_forever() {
+    co_await asio::this_coro::throw_if_cancelled(false);
+    while (!co_await base::is_cancelled()) {
+        if (to_keep_.nothing()) {
+            co_await more_to_keep_.wait();
+            continue;
+        }
+        keeping_ = true;
+        auto now = std::exchange(to_keep_, {});
+        if (now.core_urls) warn_unless(co_await p_.keeper.keep_urls(std::move(*now.core_urls)), "its addresses");
+        if (!now.confirmed.empty())
+            warn_unless(co_await p_.keeper.keep_commands(std::move(now.confirmed)), "that it has heard of commands");
+        if (now.facts_up_to) warn_unless(co_await p_.keeper.forget_facts(*now.facts_up_to), "that it has facts");
+        if (!now.commands.empty()) co_await take_commands(std::move(now.commands));
+        keeping_ = false;
+    }
 }
 
 // Used only once they are kept: an agent that died in between would have a certificate that nobody knows.
@@ -157,6 +185,7 @@ asio::awaitable<void> Sender::take_commands(boost::json::array commands) {
 asio::awaitable<void> Sender::tell_of_sleep(base::Duration limit) {
     const auto deadline = p_.clock.now() + limit;
     p_.link.about_to_sleep(p_.clock.now());
+    interrupted_.notify();  // what is under way can't be waited for
     wake_.notify();
     while (running_ && !p_.link.suspend_told() && p_.clock.now() < deadline)
         co_await told_.wait_until(p_.clock, deadline);

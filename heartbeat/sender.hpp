@@ -12,8 +12,10 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace ghost::heartbeat {
 
@@ -52,7 +54,9 @@ private:
     void interrupt(Interruption why);
     void apply_interruption();
     [[nodiscard]] boost::asio::awaitable<base::Result<CoreAnswer>> send(CoreCall call);
+    [[nodiscard]] boost::asio::awaitable<void> send_forever();
     [[nodiscard]] boost::asio::awaitable<void> apply(Link::Effects effects);
+    [[nodiscard]] boost::asio::awaitable<void> keep_forever();
     [[nodiscard]] boost::asio::awaitable<void> take_credentials(Link::Effects& effects);
     [[nodiscard]] boost::asio::awaitable<void> take_commands(boost::json::array commands);
     void note_state();
@@ -65,6 +69,19 @@ private:
     base::Notifier wake_;         // there may be something to do
     base::Notifier interrupted_;  // what is under way is in vain
     base::Notifier told_;         // a call is through
+    // What is to be kept, beside the sending: a disk that hangs holds no beat up.
+    struct ToKeep {
+        std::vector<Command> confirmed = {};
+        std::optional<std::uint64_t> facts_up_to = {};
+        std::optional<std::vector<std::string>> core_urls = {};
+        boost::json::array commands = {};  // Core repeats them: only what there is room for is taken
+        [[nodiscard]] bool nothing() const {
+            return confirmed.empty() && !facts_up_to && !core_urls && commands.empty();
+        }
+    };
+    ToKeep to_keep_;
+    bool keeping_ = false;
+    base::Notifier more_to_keep_;
     Interruption interruption_ = Interruption::none;
     LinkState noted_ = LinkState::connecting;
     bool running_ = false;

@@ -56,8 +56,15 @@ bool is_unusable(const ifaddrmsg& address) {
 }  // namespace
 
 bool is_guest_interface(std::string_view name) {
-    static constexpr std::array<std::string_view, 5> prefixes{"vnet", "tap", "virbr", "veth", "macvtap"};
-    return std::ranges::any_of(prefixes, [&](std::string_view prefix) { return name.starts_with(prefix); });
+    static constexpr std::array<std::string_view, 10> prefixes{"vnet",   "tap",    "virbr", "veth", "macvtap",
+                                                               "docker", "podman", "cni",   "lxc",  "lxd"};
+    // "br-0123456789ab": a network of Docker's.
+    constexpr std::string_view docker_bridge = "br-";
+    constexpr std::size_t docker_id = 12;
+    const auto id = name.starts_with(docker_bridge) ? name.substr(docker_bridge.size()) : std::string_view{};
+    const bool is_docker = id.size() == docker_id && id.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+    return is_docker ||
+           std::ranges::any_of(prefixes, [&](std::string_view prefix) { return name.starts_with(prefix); });
 }
 
 void NetworkView::clear() {

@@ -20,6 +20,7 @@ namespace {
 
 constexpr std::chrono::seconds goodbye_limit{2};
 constexpr std::chrono::hours prune_interval{1};
+constexpr std::chrono::seconds open_interval{15};  // between tries to read the credentials
 constexpr std::size_t pem_limit = 256 * 1024;
 
 // What is written into a VM's seed and kept nowhere else.
@@ -112,9 +113,10 @@ asio::awaitable<void> GhostCore::open() {
             usable = base::fail(made.error());
     }
     if (!usable) {
+        const auto before = std::exchange(fault_, {});
         fault_ = fmt::format("{}: {}", own ? credential_files_.folder() : "core.tls_cert, core.tls_key",
                              usable.error().detail);
-        p_.log.error("the link to Ghost Core can't be used", {{"error", fault_}});
+        if (fault_ != before) p_.log.error("the link to Ghost Core can't be used", {{"error", fault_}});
         co_return;
     }
     // Core names its agents in their certificates; one that an operator made does so, too.
@@ -149,7 +151,12 @@ asio::awaitable<void> GhostCore::reload_certificate() {
 }
 
 asio::awaitable<void> GhostCore::run() {
-    if (!sender_) co_return;
+    if (!enabled()) co_return;
+    // What was wrong with files may be mended meanwhile.
+    while (!sender_) {
+        if (!co_await p_.clock.sleep_for(open_interval)) co_return;
+        co_await open();
+    }
     using namespace asio::experimental::awaitable_operators;
     co_await (sender_->run() && tend());
 }
@@ -157,11 +164,13 @@ asio::awaitable<void> GhostCore::run() {
 asio::awaitable<void> GhostCore::tend() {
     do {
         const auto now = p_.clock.wall();
-        const auto before = now - heartbeat::Inbox::memory;
+        // A clock that nobody has compared may be off by years.
+        const bool trusted = link_->clock_is_known();
+        const auto before = trusted ? now - heartbeat::Inbox::memory : base::Wall{};
         inbox_.prune(before);
         storage::Changes changes;
         changes.emplace_back(storage::PruneCommands{base::to_unix_ms(before), heartbeat::Inbox::max_kept});
-        if (const auto dropped = outbox_.prune(now)) {
+        if (const auto dropped = outbox_.prune(trusted ? std::optional{now} : std::nullopt)) {
             p_.log.warn("facts for Ghost Core were dropped: it has been away for too long", {{"lost", outbox_.lost()}});
             changes.emplace_back(storage::PruneOutbox{*dropped});
         }

@@ -141,14 +141,26 @@ asio::awaitable<TailnetState> Tailnet::look() {
     request.timeout = patience;
     request.max_body = max_answer;
     const auto answer = co_await w_.tailscaled->send(std::move(request));
-    if (!answer) co_return not_connected(true, "tailscaled doesn't answer: " + answer.error().detail);
+    if (!answer) co_return unanswered("tailscaled doesn't answer: " + answer.error().detail);
     if (answer->status != 200) co_return not_connected(true, fmt::format("tailscaled answers {}", answer->status));
+    silences_ = 0;
     auto state = read_tailscale_status(answer->body);
     if (!state) co_return not_connected(true, "tailscaled's answer is none: " + state.error().detail);
     co_return *std::move(state);
 }
 
+// A daemon that is busy, or starts again, has the addresses all the same; one that stays silent is believed to have
+// none.
+TailnetState Tailnet::unanswered(std::string why) {
+    auto state = not_connected(true, std::move(why));
+    if (++silences_ >= max_silences) return state;
+    state.addresses = state_.addresses;
+    state.dns_name = state_.dns_name;
+    return state;
+}
+
 void Tailnet::take(TailnetState fresh) {
+    looked_ = true;
     const bool as_before =
         fresh.present == state_.present && fresh.connected == state_.connected && fresh.reason == state_.reason;
     fresh.since = as_before ? state_.since : w_.clock.wall();

@@ -55,6 +55,8 @@ public:
     void look_again();
 
     [[nodiscard]] const TailnetState& state() const noexcept { return state_; }
+    // The state is more than a beginning.
+    [[nodiscard]] bool looked() const noexcept { return looked_; }
     [[nodiscard]] bool matters() const noexcept { return wanted_ || state_.present; }
     // As GET /v1 shows it: null when it doesn't matter.
     [[nodiscard]] boost::json::value to_json() const;
@@ -63,9 +65,11 @@ public:
     std::function<void()> on_changed = [] {};
 
     static constexpr std::chrono::seconds interval{10};
+    static constexpr unsigned max_silences = 3;  // of a tailscaled in a row, for which its addresses are taken to stay
 
 private:
     [[nodiscard]] boost::asio::awaitable<TailnetState> look();
+    [[nodiscard]] TailnetState unanswered(std::string why);
     void take(TailnetState fresh);
 
     World w_;
@@ -74,6 +78,8 @@ private:
     TailnetState state_;
     base::Notifier told_;
     bool look_again_ = false;
+    bool looked_ = false;
+    unsigned silences_ = 0;
 };
 
 }  // namespace ghost::agent

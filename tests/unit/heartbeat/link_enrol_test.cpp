@@ -181,6 +181,29 @@ TEST_CASE("a certificate that Core takes no more is renewed at once; if that is 
     }
 }
 
+TEST_CASE("a node that was told to leave renews what expired meanwhile, and asks on", "[link]") {
+    Scene s;
+    s.open({});
+    s.connect();
+    s.core.faults.overrides.push_back({"", 410, 1'000'000, {}});
+    (void)s.pass(30h);
+    CHECK(s.state() == "left");
+    s.core.faults.overrides.clear();
+    CHECK(s.until(Call::heartbeat, 30h).status == 200);
+    CHECK(s.state() == "connected");
+}
+
+TEST_CASE("a renewal that can't be kept holds no beat up", "[link]") {
+    Scene s;
+    s.open({});
+    s.connect();
+    s.keeps = false;
+    const auto sent = s.pass(16h);
+    CHECK(s.count(Call::renew, sent) >= 3);
+    CHECK(s.count(Call::heartbeat, sent) >= 16 * 60);
+    CHECK(s.state() == "connected");
+}
+
 TEST_CASE("a node that Core forgot joins again when it has a token that it didn't use", "[link]") {
     Scene s;
     s.open({});

@@ -24,13 +24,14 @@ class FakeNode final : public heartbeat::Node {
 public:
     boost::json::object about() const override { return {{"name", "den"}, {"version", "1.0"}}; }
     boost::json::array features() const override { return {"vms"}; }
-    boost::json::object addresses() const override { return {{"local", boost::json::array{"192.168.1.2"}}}; }
+    boost::json::object addresses() const override { return {{"local", boost::json::array{local}}}; }
     boost::json::object resources() const override {
         const boost::json::object pool{{"total", 8}, {"reserved", 1}, {"allocated", 0}, {"free", 7}};
         return {{"cpus", pool}, {"memory_mib", pool}, {"disk_bytes", pool}};
     }
     boost::json::array conditions() const override { return conditions_; }
     boost::json::array conditions_;
+    std::string local = "192.168.1.2";
 };
 
 struct Sent {
@@ -103,7 +104,9 @@ public:
         if (answer) record.status = answer->status;
         auto effects = link->took(call, answer, sent, clock.now(), wall());
         if (effects.enrolled) link->adopt(*effects.enrolled, "hash", clock.now(), wall());
-        if (effects.renewed) link->adopt(*effects.renewed, clock.now(), wall());
+        if (effects.renewed && keeps) link->adopt(*effects.renewed, clock.now(), wall());
+        if (effects.renewed && !keeps)
+            link->not_adopted({base::Errc::insufficient_storage, "the disk is full"}, clock.now(), wall());
         std::vector<std::string> faults;
         inbox.admit(inbox.take(effects.commands, wall(), faults));
         return record;
@@ -121,14 +124,17 @@ public:
     std::optional<heartbeat::Link> link;
     std::uint64_t epochs = 0;
     base::Duration round_trip = std::chrono::milliseconds{20};
-    base::Duration clock_off{};        // of the agent's wall clock
-    bool reachable = true;             // Core's addresses lead somewhere
-    std::optional<base::Error> fault;  // what sending comes to instead
+    base::Duration clock_off{};              // of the agent's wall clock
+    bool keeps = true;                       // what Core certifies
+    bool reachable = true;                   // Core's addresses lead somewhere
+    std::optional<base::Error> fault;        // what sending comes to instead
+    std::optional<base::Error> facts_fault;  // of facts alone
     std::set<std::string> dead_urls;
 
 private:
     base::Result<heartbeat::CoreAnswer> ask(const heartbeat::CoreCall& call) {
         if (fault) return base::fail(*fault);
+        if (facts_fault && call.call == heartbeat::Call::facts) return base::fail(*facts_fault);
         if (!reachable || dead_urls.contains(call.url))
             return base::fail(base::Errc::source_unavailable, "cannot connect to Core: Connection refused");
         const bool enrols = call.call == heartbeat::Call::enroll;

@@ -454,14 +454,119 @@ TEST_CASE("facts that Core doesn't take hold no beat up", "[link]") {
         s.outbox
             .add(s.wall(), "vm.created", {{"vm", json::object{{"id", LinkScene::vm_id}, {"name", "x"}, {"owner", ""}}}})
             .rev);
-    s.core.faults.overrides.push_back({"facts", GENERATE(500U, 422U, 413U), 1'000'000, {}});
+    const auto status = GENERATE(500U, 404U, 422U, 413U);
+    s.core.faults.overrides.push_back({"facts", status, 1'000'000, {}});
     const auto sent = s.pass(60min);
     CHECK(s.state() == "connected");
     CHECK(only(Call::heartbeat, sent).size() >= 58);
-    CHECK(only(Call::facts, sent).size() < 40);
+    CHECK(sent.size() < 160);
     s.core.faults.overrides.clear();
     (void)s.pass(12min);
-    CHECK(s.core.facts().size() == 1);
+    const bool refused = status == 422 || status == 413;
+    CHECK(s.core.facts().size() == (refused ? 0 : 1));
+    CHECK(s.outbox.size() == 0);
+    CHECK((json::serialize(s.link->conditions()).find("FactsLost") != std::string::npos) == refused);
+}
+
+TEST_CASE("of facts only the one is given up that Core finds fault with", "[link]") {
+    LinkScene s;
+    s.member();
+    s.connect();
+    const auto add = [&](std::string_view kind, int number) {
+        const auto id = fmt::format("019a2b3c-4d5e-7aaa-8a9b-{:012x}", number);
+        s.outbox.release(
+            s.outbox.add(s.wall(), kind, {{"vm", json::object{{"id", id}, {"name", "x"}, {"owner", ""}}}}).rev);
+    };
+    for (int i = 0; i < 20; ++i) add(i == 7 ? "vm.exploded" : "vm.created", i);
+    s.link->facts_added(s.clock.now());
+    (void)s.pass(30min);
+    CHECK(s.core.facts().size() == 19);
+    CHECK(s.outbox.size() == 0);
+    CHECK(s.outbox.lost() == 1);
+}
+
+TEST_CASE("answers to facts that break off hold no beat up", "[link]") {
+    LinkScene s;
+    s.member();
+    s.connect();
+    s.facts_fault = base::Error{base::Errc::source_unavailable, "the connection was closed"};
+    s.outbox.release(
+        s.outbox
+            .add(s.wall(), "vm.created", {{"vm", json::object{{"id", LinkScene::vm_id}, {"name", "x"}, {"owner", ""}}}})
+            .rev);
+    const auto sent = s.pass(60min);
+    CHECK(s.state() == "connected");
+    CHECK(only(Call::heartbeat, sent).size() >= 58);
+    CHECK(only(Call::facts, sent).size() < 60);
+    CHECK(only(Call::session, sent).empty());
+}
+
+TEST_CASE("a command that takes its time costs no beats", "[link]") {
+    LinkScene s;
+    s.member();
+    s.connect();
+    s.inbox.on_news = [&] { s.link->changed(s.clock.now()); };
+    (void)s.core.queue(LinkScene::agent_id, {{"id", "c1"}, {"kind", "image.add"}, {"params", json::object{}}});
+    (void)s.pass(70s);
+    (void)s.inbox.change("c1", CommandState::running, "op-1");
+    (void)s.pass(10s);
+    const auto sent = s.pass(10min);
+    CHECK(sent.size() <= 12);
+    (void)s.inbox.change("c1", CommandState::succeeded);
+    s.core.faults.delivered_again.probability = 1;
+    CHECK(s.pass(10min).size() <= 13);
+    CHECK(s.core.command("c1")->state == "succeeded");
+    check_core_is_content(s);
+}
+
+TEST_CASE("addresses that change without a session, or while it opens, are told", "[link]") {
+    LinkScene s;
+    s.member();
+    const auto call = s.link->next(s.clock.now(), s.wall());
+    s.node.local = "192.168.1.3";
+    s.link->addresses_changed();
+    (void)s.carry(std::get<heartbeat::CoreCall>(call));
+    (void)s.pass(5s);
+    CHECK(s.core.agent(LinkScene::agent_id)->addresses.at("local") == json::array{"192.168.1.3"});
+    // One that flaps isn't told all the time.
+    std::size_t sessions = 0;
+    for (int i = 0; i < 60; ++i) {
+        s.node.local = fmt::format("192.168.1.{}", i);
+        s.link->addresses_changed();
+        sessions += only(Call::session, s.pass(1s)).size();
+    }
+    CHECK(sessions <= 3);
+    (void)s.pass(40s);
+    CHECK(s.core.agent(LinkScene::agent_id)->addresses.at("local") == json::array{"192.168.1.59"});
+    check_core_is_content(s);
+}
+
+TEST_CASE("a call that is given up for a change of network is nobody's failure", "[link]") {
+    LinkScene s;
+    s.core.settings.core_urls = {"https://b.example"};
+    s.member();
+    s.connect();
+    s.fault = base::Error{base::Errc::cancelled, "given up"};
+    s.link->changed(s.clock.now());
+    (void)s.step(s.clock.now() + 2s);
+    s.fault.reset();
+    s.link->network_changed(s.clock.now(), s.wall());
+    CHECK(s.link->status().failures == 0);
+    CHECK(s.until(Call::heartbeat).url == "https://core.example");
+}
+
+TEST_CASE("a change of network doesn't shorten what Core asked for", "[link]") {
+    LinkScene s;
+    s.member();
+    s.connect();
+    s.core.faults.overrides.push_back({"heartbeat", 503, 1, 120});
+    (void)s.pass(70s);
+    const auto refused = s.clock.now();
+    for (int i = 0; i < 10; ++i) {
+        s.link->network_changed(s.clock.now(), s.wall());
+        CHECK(s.pass(5s).empty());
+    }
+    CHECK(s.until(Call::heartbeat).at - refused >= 50s);
 }
 
 TEST_CASE("a machine that goes to sleep says so, and nothing until it woke", "[link]") {
