@@ -260,7 +260,7 @@ at_core() { # path, then what curl takes
 await_beat() {
     local told=
     for _ in {1..240}; do
-        told=$(at_core / | jq -r '.agents[] | select(.beats > 0) | "\(.name) at beat \(.seq): \(.vms | length) VMs, " +
+        told=$(at_core / | jq -r '.agents[] | select(.beats > 0) | "the agent \(.name): beat \(.seq), \(.vms | length) VMs, " +
             "\(.resources.memory_mib.free) MiB of memory free"' 2>/dev/null | head -n 1) || true
         [[ -z $told ]] || break
         sleep 0.5
@@ -433,7 +433,6 @@ List the VMs over HTTPS with the client certificate:
 or on this machine:
   export PATH=\$PATH:$clone/build/release GHOST_SOCKET=$socket
   ghostctl vm list
-
 $core_words
 Stop all of it:
   sudo packaging/quickstart.sh stop
