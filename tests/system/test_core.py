@@ -325,7 +325,7 @@ def test_an_agent_that_is_told_to_leave_keeps_its_vms(agent, core, vms):
     assert agent.stop() == 0
     agent.start()
     until_link(agent, "connected")
-    assert core.vm("stayer")["power"] == "running"
+    until(lambda: core.vm("stayer")["power"] == "running", "Core sees the VM as libvirt does")
 
 
 def test_a_copy_of_an_agent_is_noticed(agent, core, node, vms):
