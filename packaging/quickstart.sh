@@ -106,8 +106,8 @@ start_libvirt() {
         local daemon
         mkdir -p /run/libvirt
         for daemon in virtlogd virtlockd libvirtd; do
-            # One that somebody else runs is used as it is; one that is dead and not yet buried isn't.
-            pgrep -x -r D,R,S,T,I "$daemon" >/dev/null || "$daemon" -d -p "$home/$daemon.pid"
+            # One that somebody else runs is used as it is; one that is dead and not yet buried, or a container's, isn't.
+            pgrep -x -r D,R,S,T,I --ns $$ --nslist pid "$daemon" >/dev/null || "$daemon" -d -p "$home/$daemon.pid"
         done
     fi
     answers || fail "libvirtd doesn't answer at qemu:///system"
