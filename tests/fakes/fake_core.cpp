@@ -275,7 +275,9 @@ net::Response FakeCore::begin_session(const net::Request& request, const std::st
     ContractFaults wrong;
     const auto begin = read_session_begin(*body, wrong);
     if (!wrong.empty()) return refuse(agent_id, "session", wrong);
-    if (begin.epoch < agent.epoch) return problem_of(409);
+    // Within an epoch the host is never booted: this is a copy.
+    const bool is_copy = begin.epoch == agent.epoch && !agent.boot_id.empty() && begin.boot_id != agent.boot_id;
+    if (begin.epoch < agent.epoch || is_copy) return problem_of(409);
 
     agent.epoch = begin.epoch;
     agent.boot_id = begin.boot_id;
@@ -358,8 +360,10 @@ void FakeCore::check_order(const Agent& agent, const CoreBeat& beat, ContractFau
 void FakeCore::check_outcome(const Agent& agent, const CoreAck& ack, std::string_view where,
                              ContractFaults& wrong) const {
     const auto* command = this->command(ack.cmd_id);
-    if (command == nullptr || command->agent_id != agent.id || command->delivered == 0)
-        return wrong.push_back(fmt::format("{}/cmd_id: no command {} was delivered", where, ack.cmd_id));
+    // Of another Core that the agent was with, or of a time that this one forgot.
+    if (command == nullptr) return;
+    if (command->agent_id != agent.id || command->delivered == 0)
+        return wrong.push_back(fmt::format("{}/cmd_id: {} was not delivered", where, ack.cmd_id));
     if (!command->told.empty() && rank_of(ack.state) == 3 && command->told != ack.state)
         wrong.push_back(
             fmt::format("{}/state: {} of {}, whose result is told as {}", where, ack.state, ack.cmd_id, command->told));
@@ -402,7 +406,9 @@ void FakeCore::apply(Agent& agent, const CoreBeat& beat) {
 }
 
 void FakeCore::apply(const CoreAck& ack) {
-    auto& command = *find(ack.cmd_id);
+    auto* const known = find(ack.cmd_id);
+    if (known == nullptr) return;
+    auto& command = *known;
     if (!ack.operation.empty()) command.operation = ack.operation;
     if (command.state == ack.state) return;
     command.state = ack.state;
@@ -450,7 +456,8 @@ net::Response FakeCore::tell_facts(const net::Request& request, Agent& agent) {
         if (fact.rev <= agent.ack_rev) continue;
         agent.ack_rev = fact.rev;
         facts_.push_back({agent.id, fact});
-        if (fact.result) find(fact.result->cmd_id)->told = fact.result->state;
+        auto* const command = fact.result ? find(fact.result->cmd_id) : nullptr;
+        if (command != nullptr) command->told = fact.result->state;
         if (!fact.vm_id.empty()) agent.exists[fact.vm_id] = fact.kind == "vm.created";
     }
     return answer(200, {{"ack_rev", agent.ack_rev}});
