@@ -68,6 +68,15 @@ std::string_view name_of(CommandState state) noexcept {
     return "accepted";
 }
 
+Command moved_on(Command command, CommandState state, std::string operation, json::object problem) {
+    command.state = state;
+    if (!operation.empty()) command.operation = std::move(operation);
+    command.problem = std::move(problem);
+    command.params.clear();
+    command.has_params = false;
+    return command;
+}
+
 std::string to_document(const Command& command) {
     json::object out{{"id", command.id},
                      {"kind", command.kind},
@@ -234,11 +243,7 @@ const Command& Inbox::change(std::string_view id, CommandState state, std::strin
     auto& command = entry.command;
     assert(!is_final(command.state) && "an end is an end");
     if (is_final(state)) --unfinished_;
-    command.state = state;
-    if (!operation.empty()) command.operation = std::move(operation);
-    command.problem = std::move(problem);
-    command.params.clear();
-    command.has_params = false;
+    command = moved_on(std::move(command), state, std::move(operation), std::move(problem));
     entry.admitted = true;
     tell(entry);
     return command;

@@ -42,6 +42,8 @@ struct Command {
     bool secret = false;               // its params aren't kept anywhere: after a restart Core is waited for
     bool has_params = true;            // they are here
 };
+// The same, `state` further on; without its params. `operation` empty: as before.
+[[nodiscard]] Command moved_on(Command command, CommandState state, std::string operation, boost::json::object problem);
 // As it is kept, without the params of one that holds a secret, or has begun.
 [[nodiscard]] std::string to_document(const Command& command);
 [[nodiscard]] base::Result<Command> command_from_document(std::string_view document);
@@ -63,7 +65,8 @@ public:
     void admit(const std::vector<Command>& commands);
 
     [[nodiscard]] const Command* find(std::string_view id) const;
-    // How far it came. News for Core. The command as it is now, to be kept.
+    // How far it came. News for Core: an end is to be kept first, or the next start may come to another. The command as
+    // it is now, to be kept.
     const Command& change(std::string_view id, CommandState state, std::string operation = {},
                           boost::json::object problem = {});
 

@@ -208,19 +208,29 @@ asio::awaitable<void> CommandRunner::follow(std::string id, std::string operatio
     }
 }
 
-// What can't be kept is told all the same: the journal tells it to the next start.
+asio::awaitable<base::Result<void>> CommandRunner::keep(Command command) {
+    const auto id = command.id;
+    std::vector<Command> kept;
+    kept.push_back(std::move(command));
+    auto done = co_await p_.keeper.keep_commands(std::move(kept));
+    if (!done) p_.log.warn("a command's state can't be kept", {{"command", id}, {"error", done.error().detail}});
+    co_return done;
+}
+
+// An end that isn't on disk hasn't happened: the next start could come to another. That it runs is in the journal.
 asio::awaitable<void> CommandRunner::change(std::string id, CommandState state, std::string operation,
                                             json::object problem) {
-    const auto command = p_.inbox.change(id, state, std::move(operation), std::move(problem));
+    co_await asio::this_coro::throw_if_cancelled(false);
+    const auto command = heartbeat::moved_on(*p_.inbox.find(id), state, std::move(operation), std::move(problem));
+    while (is_final(state) && !co_await keep(command))
+        if (closed_ || !co_await p_.clock.sleep_for(retry_pause)) co_return;
+    (void)p_.inbox.change(id, state, command.operation, command.problem);
     p_.log.info("command of Ghost Core", {{"command", id},
                                           {"kind", command.kind},
                                           {"target", command.target},
                                           {"state", name_of(state)},
                                           {"operation", command.operation}});
-    std::vector<Command> kept;
-    kept.push_back(command);
-    if (const auto done = co_await p_.keeper.keep_commands(std::move(kept)); !done)
-        p_.log.warn("a command's state can't be kept", {{"command", id}, {"error", done.error().detail}});
+    if (!is_final(state)) (void)co_await keep(command);
 }
 
 void CommandRunner::close() {

@@ -65,6 +65,7 @@ private:
     [[nodiscard]] std::optional<base::Instant> deadline_of(const heartbeat::Command& command) const;
     boost::asio::awaitable<void> change(std::string id, heartbeat::CommandState state, std::string operation = {},
                                         boost::json::object problem = {});
+    boost::asio::awaitable<base::Result<void>> keep(heartbeat::Command command);
     [[nodiscard]] std::string target_of(const heartbeat::Command& command) const;
     [[nodiscard]] net::Request request_for(const heartbeat::Command& command) const;
     [[nodiscard]] OperationService::Ptr operation_of(const heartbeat::Command& command) const;

@@ -68,8 +68,7 @@ void Inspection::commands_were_done_once() {
                 trace_.violated("command {} was {}, and its operation is {}", command.id, order.kind,
                                 text(*begun, "kind"));
         }
-        // What couldn't be written down may be untold.
-        if (command.told != command.state && !(command.told.empty() && s_.faults.of_database()))
+        if (command.told != command.state)
             trace_.violated("command {} is {}, and its result was told as \"{}\"", command.id, command.state,
                             command.told);
     }

@@ -216,6 +216,26 @@ TEST_CASE_METHOD(CoreWorld, "a command is done once, however often it comes and 
     CHECK(results == 1);
 }
 
+TEST_CASE_METHOD(CoreWorld, "the end of a command is told once it is kept", "[core]") {
+    boot();
+    add_image();
+    (void)create_vm();
+    const auto started = command({{"kind", "vm.start"}, {"target", "nobody"}});
+    store.on_commit([&](const storage::Changes& changes) {
+        const auto* row = std::get_if<storage::CommandRow>(&changes.front());
+        if (row != nullptr && row->document.contains("accepted"))
+            store.fail_always(base::Error{base::Errc::insufficient_storage, "the disk is full"});
+    });
+    // What isn't kept would be another end for the next agent.
+    pass(30s);
+    CHECK(stand_in.command(started)->state == "accepted");
+    store.on_commit({});
+    store.fail_always({});
+    CHECK(outcome(started).state == "rejected");
+    pass(3s);
+    CHECK(stand_in.command(started)->told == "rejected");
+}
+
 TEST_CASE_METHOD(CoreWorld, "a secret of a command is in no database", "[core]") {
     boot();
     add_image();
