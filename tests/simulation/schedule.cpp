@@ -15,6 +15,8 @@
 #include <chrono>
 #include <exception>
 #include <list>
+#include <set>
+#include <string>
 
 namespace ghost::simulation {
 namespace {
@@ -144,17 +146,24 @@ private:
                m_.app().core().status().state == heartbeat::LinkState::connected;
     }
 
+    // Also to those that are made while Core's last commands are carried out.
+    void give_addresses() {
+        for (const auto& [id, domain] : m_.hypervisor.all())
+            if (addressed_.insert(id).second) m_.hypervisor.set_addresses(id, {"192.168.122.2"});
+    }
+
     void check() {
+        addressed_.clear();
         faults_.heal();
         vendor_.mend();
         core_faults_.heal();
         ordering_.open_again();
-        for (const auto& [id, domain] : m_.hypervisor.all()) m_.hypervisor.set_addresses(id, {"192.168.122.2"});
         int quiet = 0;
         for (int s = 0; s < longest_quiet_s && quiet < quiet_s && trace_.sound(); ++s) {
             if (m_.state() == State::down) m_.boot();
             m_.settle();
             for (auto& reader : readers_) reader.go_on();
+            give_addresses();
             m_.pass(std::chrono::seconds{1});
             quiet = at_rest() ? quiet + 1 : 0;
         }
@@ -182,6 +191,7 @@ private:
     Faults faults_;
     CoreFaults core_faults_;
     BeatWatch beats_;
+    std::set<std::string> addressed_;
     bool calm_ = false;  // nothing goes wrong but what guests do
 };
 
