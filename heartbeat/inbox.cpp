@@ -207,10 +207,11 @@ std::vector<Command> Inbox::take(const json::array& commands, base::Wall now, st
         }
         auto& entry = it->second;
         if (!entry.admitted && entry.command.secret) {
-            // Its params were lost with the agent that took it.
-            entry.command.params = read(*document, *id, now).params;
-            entry.command.has_params = true;
-            if (!is_here(*id)) fresh.push_back(entry.command);
+            // Its params were lost with the agent that took it. They are here once it is admitted.
+            if (is_here(*id)) continue;
+            fresh.push_back(entry.command);
+            fresh.back().params = read(*document, *id, now).params;
+            fresh.back().has_params = true;
             continue;
         }
         // Core sends each until it has heard of its end; that alone is told again, with whatever beat comes next.
@@ -226,6 +227,8 @@ void Inbox::admit(const std::vector<Command>& commands) {
         auto& entry =
             known == entries_.end() ? entries_.emplace(command.id, Entry{command}).first->second : known->second;
         if (entry.admitted) continue;
+        entry.command.params = command.params;
+        entry.command.has_params = command.has_params;
         entry.admitted = true;
         // One with a secret is told of once it has begun: until then Core goes on sending it.
         if (!entry.command.secret || entry.command.state != CommandState::accepted) tell(entry);

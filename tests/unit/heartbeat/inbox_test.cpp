@@ -186,6 +186,9 @@ TEST_CASE("a secret is never kept: Core is told once it is used, and asked for i
         after.inbox.restore({*heartbeat::command_from_document(kept)});
         CHECK_FALSE(after.inbox.find("c1")->has_params);
         CHECK(after.acks() == "[]");
+        // What comes first can't be kept: it is asked for again.
+        CHECK(after.take(secret).size() == 1);
+        CHECK(after.ready.empty());
         after.come(secret);
         CHECK(after.ready == std::vector<std::string>{"c1"});
         CHECK(after.inbox.find("c1")->params.at("secret") == "s3cr3t");
