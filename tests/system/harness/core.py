@@ -38,6 +38,9 @@ class FakeCore:
         self.page = ready["page"]
         return self
 
+    def signal(self, number):
+        self._process.send_signal(number)
+
     def kill(self):
         process, self._process = self._process, None
         process.kill()
@@ -114,7 +117,10 @@ class FakeCore:
         self.faults(overrides=[{"route": route, "status": status}])
 
     def no_faults(self):
-        self.faults(doubled=0, reordered=0, drop_reply={"next": 0}, delivered_again=0, certificate="own", overrides=[])
+        chances = {name: {"probability": 0, "next": 0} for name in (
+            "drop_request", "drop_reply", "server_error", "too_many", "slow", "garbage", "truncated", "doubled",
+            "reordered", "delivered_again", "forgets_sessions")}
+        self.faults(**chances, clock_off_s=0, certificate="own", overrides=[])
 
     def add_token(self, token):
         self._ask("/tokens", {"token": token})
