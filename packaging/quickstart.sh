@@ -106,7 +106,7 @@ start_libvirt() {
         local daemon
         mkdir -p /run/libvirt
         for daemon in virtlogd virtlockd libvirtd; do
-            # One that somebody else runs is used as it is; one that is dead and not yet buried, or a container's, isn't.
+            # One that somebody else runs is used as it is; one in a container, or dead and not yet buried, isn't.
             pgrep -x -r D,R,S,T,I --ns $$ --nslist pid "$daemon" >/dev/null || "$daemon" -d -p "$home/$daemon.pid"
         done
     fi
@@ -260,8 +260,8 @@ at_core() { # path, then what curl takes
 await_beat() {
     local told=
     for _ in {1..240}; do
-        told=$(at_core / | jq -r '.agents[] | select(.beats > 0) | "the agent \(.name): beat \(.seq), \(.vms | length) VMs, " +
-            "\(.resources.memory_mib.free) MiB of memory free"' 2>/dev/null | head -n 1) || true
+        told=$(at_core / | jq -r '.agents[] | select(.beats > 0) | "the agent \(.name): beat \(.seq), " +
+            "\(.vms | length) VMs, \(.resources.memory_mib.free) MiB of memory free"' 2>/dev/null | head -n 1) || true
         [[ -z $told ]] || break
         sleep 0.5
     done

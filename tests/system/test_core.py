@@ -446,8 +446,8 @@ def test_an_enrolment_whose_answer_is_lost_is_made_once(node, core):
 
 def test_a_certificate_of_the_operators_needs_no_enrolment(node, core, directory):
     identity = os.path.join(directory, "operators")
-    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=node-by-hand",
-            "-keyout", f"{identity}.key", "-out", f"{identity}.csr")
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-subj", "/CN=node-by-hand", "-keyout", f"{identity}.key", "-out", f"{identity}.csr")
     openssl("x509", "-req", "-in", f"{identity}.csr", "-CA", core.ca, "-CAkey", f"{core.directory}/ca.key",
             "-set_serial", "77", "-days", "2", "-out", f"{identity}.pem")
     agent = node(core, agent={"name": "operators", "api_url": core.url},
