@@ -102,8 +102,9 @@ void CommandRunner::recover() {
     for (const auto* command : p_.inbox.all()) {
         if (is_final(command->state)) continue;
         const auto operation = operation_of(*command);
+        // What follows it for the same VM waits for its end, as before.
         if (operation)
-            tasks_.spawn("command " + command->id, follow(command->id, operation->id));
+            queue(operation->target.type == "vm" ? "vm " + operation->target.name : target_of(*command), command->id);
         else if (command->state == CommandState::running)
             tasks_.spawn(
                 "command " + command->id,
@@ -117,8 +118,12 @@ void CommandRunner::recover() {
 void CommandRunner::ready(const std::string& id) {
     if (closed_) return;
     const auto* command = p_.inbox.find(id);
+    (void)deadline_of(*command);  // from now on
     if (is_forced_stop(*command)) return tasks_.spawn("command " + id, run(id));
-    const auto target = target_of(*command);
+    queue(target_of(*command), id);
+}
+
+void CommandRunner::queue(const std::string& target, const std::string& id) {
     auto& line = lines_[target];
     line.push_back(id);
     if (line.size() == 1) tasks_.spawn("commands for " + target, run_line(target));
@@ -144,15 +149,23 @@ asio::awaitable<void> CommandRunner::run(std::string id) {
 
 asio::awaitable<CommandRunner::Next> CommandRunner::attempt(std::string id, base::Instant until) {
     const auto command = *p_.inbox.find(id);
-    if (command.not_after && p_.core_time() > *command.not_after) {
+    if (const auto begun = operation_of(command)) {
+        co_await follow(id, begun->id);
+        co_return Next::over;
+    }
+    // Our clock may be wrong by hours: Core's is waited for, as long as the command may wait.
+    const auto core_time = p_.core_time();
+    if (command.not_after && !core_time && p_.clock.now() < until) co_return Next::again;
+    if (command.not_after && core_time.value_or(p_.clock.wall()) > *command.not_after) {
         const base::Error late{base::Errc::deadline_exceeded,
                                fmt::format("it was to be done by {} (not_after), and wasn't begun before",
                                            base::rfc3339(*command.not_after))};
         co_await change(id, CommandState::rejected, {}, problem_of(late, id));
         co_return Next::over;
     }
-    if (const auto begun = operation_of(command)) {
-        co_await follow(id, begun->id);
+    if (command.deadline && p_.clock.now() >= until) {
+        const base::Error late{base::Errc::deadline_exceeded, "it couldn't be begun within its deadline_s"};
+        co_await change(id, CommandState::rejected, {}, problem_of(late, id));
         co_return Next::over;
     }
     const auto response = co_await p_.api(request_for(command));
@@ -164,14 +177,18 @@ asio::awaitable<CommandRunner::Next> CommandRunner::attempt(std::string id, base
         co_return Next::over;
     }
     if (closed_) co_return Next::over;  // the next start goes on with it
-    if (passes(text_in(body, "code")) && p_.clock.now() < until) co_return Next::again;
+    // The last try says why.
+    if (passes(text_in(body, "code")) && p_.clock.now() + retry_pause < until) co_return Next::again;
     co_await change(id, CommandState::rejected, {}, std::move(body));
     co_return Next::over;
 }
 
-std::optional<base::Instant> CommandRunner::deadline_of(const Command& command) const {
+// Of one that an earlier run took, what is left by the wall clock; from then on no clock that is set changes it.
+std::optional<base::Instant> CommandRunner::deadline_of(const Command& command) {
     if (!command.deadline) return std::nullopt;
-    return p_.clock.now() + (command.received + *command.deadline - p_.clock.wall());
+    const auto waited = std::max(p_.clock.wall() - command.received, base::Wall::duration::zero());
+    const auto left = std::max<base::Wall::duration>(*command.deadline - waited, base::Wall::duration::zero());
+    return deadlines_.try_emplace(command.id, p_.clock.now() + left).first->second;
 }
 
 // Until the operation has ended, or the agent does.
@@ -225,6 +242,7 @@ asio::awaitable<void> CommandRunner::change(std::string id, CommandState state, 
     while (is_final(state) && !co_await keep(command))
         if (closed_ || !co_await p_.clock.sleep_for(retry_pause)) co_return;
     (void)p_.inbox.change(id, state, command.operation, command.problem);
+    if (is_final(state)) deadlines_.erase(id);
     p_.log.info("command of Ghost Core", {{"command", id},
                                           {"kind", command.kind},
                                           {"target", command.target},

@@ -40,7 +40,7 @@ public:
         base::Clock& clock;
         base::Random& random;
         base::Log& log;
-        std::function<base::Wall()> core_time;  // what time it is for Core
+        std::function<std::optional<base::Wall>()> core_time;  // what time it is for Core; nullopt: not heard yet
     };
     CommandRunner(const boost::asio::any_io_executor& executor, Parts parts);
 
@@ -62,7 +62,8 @@ private:
     boost::asio::awaitable<void> run(std::string id);
     boost::asio::awaitable<Next> attempt(std::string id, base::Instant until);
     boost::asio::awaitable<void> follow(std::string id, std::string operation);
-    [[nodiscard]] std::optional<base::Instant> deadline_of(const heartbeat::Command& command) const;
+    [[nodiscard]] std::optional<base::Instant> deadline_of(const heartbeat::Command& command);
+    void queue(const std::string& target, const std::string& id);
     boost::asio::awaitable<void> change(std::string id, heartbeat::CommandState state, std::string operation = {},
                                         boost::json::object problem = {});
     boost::asio::awaitable<base::Result<void>> keep(heartbeat::Command command);
@@ -73,6 +74,7 @@ private:
     boost::asio::any_io_executor executor_;
     Parts p_;
     base::TaskGroup tasks_;
+    std::map<std::string, base::Instant> deadlines_;        // of commands that have one: their wall clock may be set
     std::map<std::string, std::deque<std::string>> lines_;  // target -> commands, in turn; the first is under way
     bool closed_ = false;
 };

@@ -49,7 +49,10 @@ GhostCore::GhostCore(const asio::any_io_executor& executor, CoreSettings setting
       // As with events: the epoch grows at each start.
       outbox_((p_.identity.epoch << 32U) + 1),
       runner_(executor_, {p_.api, p_.operations, p_.vms, inbox_, *this, p_.clock, p_.random, p_.log,
-                          [this] { return link_ ? link_->core_time(p_.clock.wall()) : p_.clock.wall(); }}) {
+                          [this]() -> std::optional<base::Wall> {
+                              if (!link_ || !link_->clock_is_known()) return std::nullopt;
+                              return link_->core_time(p_.clock.wall());
+                          }}) {
     inbox_.on_ready = [this](const std::string& id) { runner_.ready(id); };
     inbox_.on_news = [this] {
         if (sender_) sender_->changed();

@@ -190,6 +190,81 @@ TEST_CASE_METHOD(CoreWorld, "our clock may be wrong by hours: Core's decides", "
     CHECK(std::ranges::any_of(conditions, [](const auto& c) { return c.at("type") == "ClockSkew"; }));
 }
 
+TEST_CASE_METHOD(CoreWorld, "after a restart, too, Core's clock is waited for before a command is judged too late",
+                 "[core]") {
+    stand_in.faults.clock_off_s = GENERATE(-7200, 7200);
+    boot();
+    add_image();
+    (void)create_vm();
+    pass(25s);
+    hypervisor->drop_link("gone");  // so that neither can begin before the agent dies
+    pass(2s);
+    const auto core_time = clock.wall() + std::chrono::seconds{stand_in.faults.clock_off_s};
+    const auto good = command({{"kind", "vm.pause"},
+                               {"target", "web"},
+                               {"not_after", base::rfc3339(core_time + 10min)},
+                               {"deadline_s", 900}});
+    const auto late = command(
+        {{"kind", "vm.suspend"}, {"target", "web"}, {"not_after", base::rfc3339(core_time + 45s)}, {"deadline_s", 900}});
+    pass(25s);
+    CHECK(stand_in.command(good)->state == "accepted");
+    CHECK(stand_in.command(late)->state == "accepted");
+    link.way = fakes::MemoryCoreLink::Way::refused;
+    crash();
+    pass(60s);
+    boot();
+    pass(5s);
+    link.way = fakes::MemoryCoreLink::Way::open;
+    CHECK(outcome(good).state == "succeeded");
+    CHECK(outcome(late).state == "rejected");
+    CHECK(outcome(late).problem->at("code") == "deadline_exceeded");
+}
+
+TEST_CASE_METHOD(CoreWorld, "commands for one VM keep their order over a restart", "[core]") {
+    boot();
+    add_image();
+    (void)create_vm();
+    hypervisor->on_shutdown(get("/v1/vms/web").text("/id"), fakes::FakeHypervisor::Shutdown::ignore);
+    const auto stop = command({{"kind", "vm.stop"}, {"target", "web"}, {"params", json::object{{"timeout_s", 300}}}});
+    const auto start = command({{"kind", "vm.start"}, {"target", get("/v1/vms/web").text("/id")}});
+    pass(25s);
+    CHECK(stand_in.command(stop)->state == "running");
+    crash();
+    boot();
+    CHECK(outcome(start, 10min).state == "succeeded");
+    CHECK(stand_in.command(stop)->state == "succeeded");
+    CHECK(get("/v1/vms/web").text("/status/power") == "running");
+}
+
+TEST_CASE_METHOD(CoreWorld, "credentials that are mended are used without a restart", "[core]") {
+    files.put_directory("/var/lib/ghost/core");
+    files.put("/var/lib/ghost/core/key.pem", "no key", 0600);
+    boot();
+    pass(2s);
+    CHECK(core_state() == "failed");
+    files.erase("/var/lib/ghost/core/key.pem");
+    pass(30s);
+    CHECK(core_state() == "connected");
+}
+
+TEST_CASE_METHOD(CoreWorld,
+                 "a database that takes nothing holds no beat up, and no command is taken that it doesn't hold",
+                 "[core]") {
+    boot();
+    add_image();
+    (void)create_vm();
+    pass(25s);
+    store.fail_always(base::Error{base::Errc::insufficient_storage, "the disk is full"});
+    const auto pause = command({{"kind", "vm.pause"}, {"target", "web"}});
+    const auto before = node().beats;
+    pass(3min);
+    CHECK(node().beats - before >= 9);
+    CHECK(stand_in.presence(node()) == "online");
+    CHECK(stand_in.command(pause)->acks.empty());
+    store.fail_always({});
+    CHECK(outcome(pause).state == "succeeded");
+}
+
 TEST_CASE_METHOD(CoreWorld, "a command is done once, however often it comes and whenever the agent dies", "[core]") {
     boot();
     add_image();
@@ -292,13 +367,14 @@ TEST_CASE_METHOD(CoreWorld, "a command waits for a hypervisor that is away, as l
     hypervisor->drop_link("gone");
     pass(2s);
     const auto patient = command({{"kind", "vm.pause"}, {"target", "web"}, {"deadline_s", 600}});
-    const auto hasty = command({{"kind", "vm.reset"}, {"target", "web"}, {"deadline_s", 10}});
+    const auto hasty = command({{"kind", "vm.suspend"}, {"target", "web"}, {"deadline_s", 10}});
     pass(2min);
     CHECK_FALSE(stand_in.command(patient)->ended());
     hypervisor->restore_link();
     CHECK(outcome(patient).state == "succeeded");
     const auto& gave_up = outcome(hasty);
     CHECK(gave_up.state == "rejected");
+    CHECK(gave_up.problem->at("code") == "deadline_exceeded");  // it waited for the one before
 }
 
 TEST_CASE_METHOD(CoreWorld, "an agent whose Core is away serves, says so, and catches up", "[core]") {
@@ -345,7 +421,8 @@ TEST_CASE_METHOD(CoreWorld, "a certificate of the operator's needs no enrolment"
     CHECK_FALSE(files.exists("/var/lib/ghost/core/key.pem"));
 }
 
-TEST_CASE_METHOD(CoreWorld, "a certificate of the operator's that names no agent is refused with a sentence", "[core]") {
+TEST_CASE_METHOD(CoreWorld, "a certificate of the operator's that names no agent is refused with a sentence",
+                 "[core]") {
     const auto identity = ca.issue({.common_name = "Den's PC"});
     config.core.tls.cert = "/etc/ghost/core.crt";
     config.core.tls.key = "/etc/ghost/core.key";

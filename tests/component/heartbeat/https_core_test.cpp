@@ -46,6 +46,8 @@ struct Memory final : heartbeat::CoreKeeper {
     }
     Done keep_urls(std::vector<std::string>) override { co_return base::Result<void>{}; }
     Done keep_commands(std::vector<heartbeat::Command> some) override {
+        ++asked;
+        while (hangs) co_await clock.sleep_for(20ms);
         for (auto& command : some) commands.push_back(std::move(command));
         co_return base::Result<void>{};
     }
@@ -53,6 +55,9 @@ struct Memory final : heartbeat::CoreKeeper {
         facts_gone = rev;
         co_return base::Result<void>{};
     }
+    base::SystemClock clock;
+    bool hangs = false;
+    int asked = 0;
     std::vector<std::string> certificates;
     std::string used_token;
     std::vector<heartbeat::Command> commands;
@@ -245,6 +250,20 @@ TEST_CASE_METHOD(Scene, "a wake gives up what is under way and looks for Core an
     sender->woke();
     CHECK(until([&] { return agent().reasons.contains("wake"); }));
     CHECK(clock.now() - began < 9s);
+}
+
+TEST_CASE_METHOD(Scene, "a disk that hangs holds no beat up", "[https]") {
+    connect();
+    memory.hangs = true;
+    (void)server->core().queue(agent().id, {{"id", "c1"}, {"kind", "vm.start"}, {"target", "web"}});
+    REQUIRE(until([this] { return memory.asked == 1; }));
+    const auto before = agent().beats;
+    CHECK(until([&] { return agent().beats >= before + 4; }));
+    CHECK(memory.asked == 1);  // what Core repeats meanwhile isn't heaped up
+    CHECK(server->core().command("c1")->acks.empty());
+    memory.hangs = false;
+    CHECK(until([this] { return server->core().command("c1")->state == "accepted"; }));
+    check_core_is_content();
 }
 
 TEST_CASE_METHOD(Scene, "a sleep is told of before it comes", "[https]") {
