@@ -13,7 +13,8 @@ namespace ghost::simulation {
 // SplitMix64.
 class Dice final : public base::Random {
 public:
-    explicit Dice(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15ULL + 0x1234567ULL) {}
+    // Mixed, or the rolls of one seed would be those of the next, one later.
+    explicit Dice(std::uint64_t seed) : state_(mixed(seed * 0x9e3779b97f4a7c15ULL + 0x1234567ULL)) {}
 
     void fill(std::span<std::byte> out) override {
         for (std::size_t at = 0; at < out.size(); at += sizeof(std::uint64_t)) {
@@ -32,8 +33,8 @@ public:
     }
 
 private:
-    std::uint64_t roll() {
-        auto z = state_ += 0x9e3779b97f4a7c15ULL;
+    std::uint64_t roll() { return mixed(state_ += 0x9e3779b97f4a7c15ULL); }
+    static std::uint64_t mixed(std::uint64_t z) {
         z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9ULL;
         z = (z ^ (z >> 27U)) * 0x94d049bb133111ebULL;
         return z ^ (z >> 31U);
