@@ -306,6 +306,7 @@ void Inbox::prune(base::Wall received_before) {
 
 std::vector<const Command*> Inbox::all() const {
     std::vector<const Command*> out;
+    out.reserve(entries_.size());
     for (const auto& [id, entry] : entries_) out.push_back(&entry.command);
     std::ranges::sort(out, [](const Command* a, const Command* b) {
         return std::tie(a->received, a->id) < std::tie(b->received, b->id);

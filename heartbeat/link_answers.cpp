@@ -323,7 +323,7 @@ std::optional<std::string> Link::opened(const CoreAnswer& answer, base::Instant 
     grace_ = seconds_in(*body, "grace_s", 0s, 24h).value_or(ttl_);
     full_sync_every_ = seconds_in(*body, "full_sync_every_s", 10s, 24h).value_or(1h);
     full_sync_at_ = now + part_of(full_sync_every_, 0.8 + 0.4 * p_.random.uniform());
-    compare_clocks(*body, now - now, wall);
+    compare_clocks(*body, base::Duration::zero(), wall);
     phase_ = Phase::in_session;
     seq_ = 0;
     settled_ = false;
