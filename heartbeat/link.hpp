@@ -215,6 +215,7 @@ private:
     base::Instant facts_at_{};
     std::size_t facts_limit_ = Outbox::max_batch;  // of a batch: less after Core found fault with one
     std::optional<base::Wall> facts_refused_since_;
+    unsigned fact_refused_ = 0;   // the oldest, alone, so often
     base::Instant not_before_{};  // Core asked for so long
     Retry facts_retry_;
 

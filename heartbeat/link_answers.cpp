@@ -112,6 +112,7 @@ Link::Effects Link::took(const CoreCall& call, const base::Result<CoreAnswer>& a
                 facts_retry_.succeeded();
             facts_limit_ = Outbox::max_batch;
             facts_refused_since_.reset();
+            fact_refused_ = 0;
             succeeded(now);
             break;
         }
@@ -201,15 +202,15 @@ void Link::facts_failed(const CoreAnswer* answer, Effects& effects, base::Instan
     }
     effects.note = fmt::format("Core finds fault with facts: {}", why_refused(*answer));
     if (!facts_refused_since_) facts_refused_since_ = wall;
-    // One among them is at fault, or they are too many: fewer are tried, down to the one that Core never takes.
-    facts_at_ = now + soon;
+    // One among them is at fault, or they are too many: fewer are tried, down to the one that Core never takes. A Core
+    // that is at fault itself must not cost them all: the pauses grow.
+    facts_at_ = now + std::max<base::Duration>(facts_retry_.after_failure(p_.random, answer->retry_after), soon);
     if (facts_limit_ > 1) {
-        facts_limit_ = std::min(facts_limit_, p_.outbox.size()) / 2;
-        facts_limit_ = std::max<std::size_t>(facts_limit_, 1);
+        facts_limit_ = std::max<std::size_t>(std::min(facts_limit_, p_.outbox.size()) / 2, 1);
         return;
     }
-    // A Core that is at fault itself must not cost them all.
-    facts_at_ = now + between(slow_first, slow_last, p_.random);
+    if (++fact_refused_ < refusals_of_a_fact) return;
+    fact_refused_ = 0;
     effects.note += "; the oldest is given up";
     effects.facts_up_to = p_.outbox.give_up_oldest(wall);
 }

@@ -91,6 +91,8 @@ public:
     // "disabled" without a Core.
     [[nodiscard]] heartbeat::LinkStatus status() const;
     [[nodiscard]] std::size_t facts_waiting() const noexcept { return outbox_.size(); }
+    // Core has heard of all that is so now.
+    [[nodiscard]] bool told_all() const { return !state_.wants_full() && state_.acked() == state_.rev(); }
     [[nodiscard]] std::size_t commands_unfinished() const noexcept { return inbox_.unfinished(); }
     // GET /v1's `core`.
     [[nodiscard]] boost::json::object resource() const;

@@ -142,7 +142,7 @@ private:
         const bool follow = std::ranges::all_of(readers_, &Reader::follows);
         return m_.state() == State::up && m_.app().operations().unfinished() == 0 && clients_.waiting() == 0 &&
                follow && m_.app().not_ready_because().empty() && ordering_.waiting() == 0 &&
-               m_.app().core().facts_waiting() == 0 &&
+               m_.app().core().facts_waiting() == 0 && m_.app().core().told_all() &&
                m_.app().core().status().state == heartbeat::LinkState::connected;
     }
 

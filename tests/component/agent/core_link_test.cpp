@@ -204,8 +204,10 @@ TEST_CASE_METHOD(CoreWorld, "after a restart, too, Core's clock is waited for be
                                {"target", "web"},
                                {"not_after", base::rfc3339(core_time + 10min)},
                                {"deadline_s", 900}});
-    const auto late = command(
-        {{"kind", "vm.suspend"}, {"target", "web"}, {"not_after", base::rfc3339(core_time + 45s)}, {"deadline_s", 900}});
+    const auto late = command({{"kind", "vm.suspend"},
+                               {"target", "web"},
+                               {"not_after", base::rfc3339(core_time + 45s)},
+                               {"deadline_s", 900}});
     pass(25s);
     CHECK(stand_in.command(good)->state == "accepted");
     CHECK(stand_in.command(late)->state == "accepted");
