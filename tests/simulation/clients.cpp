@@ -13,27 +13,12 @@ namespace ghost::simulation {
 namespace json = boost::json;
 namespace {
 
-struct Weighted {
-    std::string_view what;
-    unsigned weight;
-};
 constexpr std::array kinds{
     Weighted{"create", 20},      Weighted{"start", 9},       Weighted{"stop", 8},          Weighted{"force-stop", 7},
     Weighted{"restart", 6},      Weighted{"pause", 7},       Weighted{"resume", 5},        Weighted{"suspend", 8},
     Weighted{"reset", 3},        Weighted{"patch", 12},      Weighted{"delete", 10},       Weighted{"image-add", 4},
     Weighted{"image-delete", 4}, Weighted{"image-fetch", 4}, Weighted{"image-refresh", 3}, Weighted{"image-prune", 2},
     Weighted{"cancel", 9},       Weighted{"adopt", 4},       Weighted{"purge", 3}};
-
-std::string_view choose_kind(Dice& dice) {
-    unsigned sum = 0;
-    for (const auto& kind : kinds) sum += kind.weight;
-    auto at = dice.below(sum);
-    for (const auto& kind : kinds) {
-        if (at < kind.weight) return kind.what;
-        at -= kind.weight;
-    }
-    return kinds.front().what;
-}
 
 std::string text_of(const json::value& value, std::string_view member) {
     const auto* const found = value.is_object() ? value.get_object().if_contains(member) : nullptr;
@@ -58,7 +43,7 @@ void Clients::act() {
     // Without a VM there is little that anybody can be answered.
     const auto& vms = m_.app().vms().all();
     const bool none = std::ranges::none_of(vms, [](const auto& entry) { return entry.second.managed; });
-    ask_for(none && m_.dice.percent(60) ? "create" : choose_kind(m_.dice));
+    ask_for(none && m_.dice.percent(60) ? "create" : m_.dice.pick_weighted(kinds));
 }
 
 void Clients::ask_for(std::string_view what) {

@@ -7,8 +7,14 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string_view>
 
 namespace ghost::simulation {
+
+struct Weighted {
+    std::string_view what;
+    unsigned weight;
+};
 
 // SplitMix64.
 class Dice final : public base::Random {
@@ -30,6 +36,17 @@ public:
     template <class Range>
     [[nodiscard]] decltype(auto) pick(Range&& range) {
         return range[below(std::size(range))];
+    }
+    // One of `choices`, the oftener the weightier.
+    [[nodiscard]] std::string_view pick_weighted(std::span<const Weighted> choices) {
+        unsigned sum = 0;
+        for (const auto& choice : choices) sum += choice.weight;
+        auto at = below(sum);
+        for (const auto& choice : choices) {
+            if (at < choice.weight) return choice.what;
+            at -= choice.weight;
+        }
+        return choices.front().what;
     }
 
 private:

@@ -14,25 +14,10 @@ namespace ghost::simulation {
 namespace json = boost::json;
 namespace {
 
-struct Weighted {
-    std::string_view what;
-    unsigned weight;
-};
 constexpr std::array kinds{Weighted{"create", 22}, Weighted{"delete", 9}, Weighted{"start", 9},
                            Weighted{"stop", 8},    Weighted{"force", 7},  Weighted{"restart", 6},
                            Weighted{"pause", 7},   Weighted{"resume", 6}, Weighted{"suspend", 7},
                            Weighted{"image", 4},   Weighted{"drain", 2},  Weighted{"undrain", 2}};
-
-std::string_view choose_kind(Dice& dice) {
-    unsigned sum = 0;
-    for (const auto& kind : kinds) sum += kind.weight;
-    auto at = dice.below(sum);
-    for (const auto& kind : kinds) {
-        if (at < kind.weight) return kind.what;
-        at -= kind.weight;
-    }
-    return kinds.front().what;
-}
 
 bool has_older_name(std::string_view kind) {
     return kind == "vm.create" || kind == "vm.delete" || kind == "vm.start" || kind == "vm.stop";
@@ -59,7 +44,7 @@ std::size_t Ordering::waiting() const {
 void Ordering::order() {
     auto& dice = m_.dice;
     Order order;
-    auto command = make(drained_ && dice.percent(50) ? "undrain" : choose_kind(dice), order);
+    auto command = make(drained_ && dice.percent(50) ? "undrain" : dice.pick_weighted(kinds), order);
     add_conditions(order, command);
     if (dice.percent(6)) spoil(order, command);
     queue(std::move(order), std::move(command));

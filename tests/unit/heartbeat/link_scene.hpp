@@ -9,11 +9,14 @@
 #include "tests/fakes/virtual_clock.hpp"
 
 #include <boost/json/object.hpp>
+#include <boost/json/value.hpp>
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <vector>
@@ -162,6 +165,27 @@ private:
             {"vcpus", 1},
             {"memory_mib", 512},
             {"disk_gib", 1}};
+}
+
+inline std::vector<Sent> only(heartbeat::Call call, const std::vector<Sent>& all) {
+    std::vector<Sent> out;
+    std::ranges::copy_if(all, std::back_inserter(out), [call](const Sent& s) { return s.call == call; });
+    return out;
+}
+
+inline std::string text(const boost::json::value& value) { return std::string{value.as_string()}; }
+
+inline void check_core_is_content(const LinkScene& s) {
+    for (const auto& violation : s.core.violations()) FAIL_CHECK(violation);
+}
+
+inline void check_views_agree(LinkScene& s) {
+    const auto& vms = s.core.agent(LinkScene::agent_id)->vms;
+    CHECK(vms.size() == s.view.vms().size());
+    for (const auto& [id, vm] : s.view.vms()) {
+        REQUIRE(vms.contains(id));
+        CHECK(vms.at(id) == vm);
+    }
 }
 
 }  // namespace ghost::tests
