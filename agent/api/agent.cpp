@@ -18,22 +18,15 @@ asio::awaitable<net::Response> begin_drain(Drain& drain, const Answers& answers,
     co_return co_await answers.accepted(begun, *wait, request.context);
 }
 
-asio::awaitable<net::Response> end_drain(Drain& drain, const Answers& answers, net::Request request) {
-    const auto wait = read_change(request);
-    if (!wait) co_return to_problem(wait.error(), request.context);
-    if (const auto body = empty_body(request); !body) co_return to_problem(body.error(), request.context);
-    const auto begun = co_await drain.end(request.context);
-    co_return co_await answers.accepted(begun, *wait, request.context);
-}
-
 }  // namespace
 
 void add_agent_routes(net::Router& router, Drain& drain, const Answers& answers) {
     using net::Method;
     router.add(Method::post, "/v1/agent/drain",
                [&drain, &answers](net::Request r) { return begin_drain(drain, answers, std::move(r)); });
-    router.add(Method::post, "/v1/agent/undrain",
-               [&drain, &answers](net::Request r) { return end_drain(drain, answers, std::move(r)); });
+    router.add(Method::post, "/v1/agent/undrain", [&drain, &answers](net::Request r) {
+        return answers.change(std::move(r), [&drain](const net::Request& of) { return drain.end(of.context); });
+    });
 }
 
 }  // namespace ghost::agent::api

@@ -2,6 +2,7 @@
 
 #include "agent/api/problem.hpp"
 #include "agent/api/reply.hpp"
+#include "agent/api/request.hpp"
 #include "agent/vm/vm_document.hpp"
 
 #include <boost/json/array.hpp>
@@ -66,6 +67,14 @@ asio::awaitable<net::Response> Answers::accepted(base::Result<OperationService::
     }
     if (is_terminal(op->state) && op->error) co_return to_problem(*op->error, context, {{"operation", href_of(*op)}});
     co_return operation_reply(*op);
+}
+
+asio::awaitable<net::Response> Answers::change(net::Request request, Begin begin) const {
+    const auto wait = read_change(request);
+    if (!wait) co_return to_problem(wait.error(), request.context);
+    if (const auto body = empty_body(request); !body) co_return to_problem(body.error(), request.context);
+    const auto begun = co_await begin(request);
+    co_return co_await accepted(begun, *wait, request.context);
 }
 
 asio::awaitable<net::Response> Answers::cancelled(OperationService::Ptr operation, std::chrono::seconds wait) const {

@@ -42,6 +42,9 @@ struct Answers {
     [[nodiscard]] boost::asio::awaitable<net::Response> accepted(base::Result<OperationService::Ptr> begun,
                                                                  std::chrono::seconds wait,
                                                                  base::Context context) const;
+    // Of a change that takes no body, which `begin` begins.
+    using Begin = std::function<boost::asio::awaitable<base::Result<OperationService::Ptr>>(const net::Request&)>;
+    [[nodiscard]] boost::asio::awaitable<net::Response> change(net::Request request, Begin begin) const;
     // However the operation ends, the cancel was done: that it succeeded first, or failed, is told by the operation.
     [[nodiscard]] boost::asio::awaitable<net::Response> cancelled(OperationService::Ptr operation,
                                                                   std::chrono::seconds wait) const;

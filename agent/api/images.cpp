@@ -83,30 +83,6 @@ asio::awaitable<net::Response> add(ImageService& images, const Answers& answers,
     co_return co_await answers.accepted(begun, *wait, request.context);
 }
 
-asio::awaitable<net::Response> refresh(ImageService& images, const Answers& answers, net::Request request) {
-    const auto wait = read_change(request);
-    if (!wait) co_return to_problem(wait.error(), request.context);
-    if (const auto body = empty_body(request); !body) co_return to_problem(body.error(), request.context);
-    const auto begun = co_await images.refresh(request.context, request.params.at("name"));
-    co_return co_await answers.accepted(begun, *wait, request.context);
-}
-
-asio::awaitable<net::Response> prune(ImageService& images, const Answers& answers, net::Request request) {
-    const auto wait = read_change(request);
-    if (!wait) co_return to_problem(wait.error(), request.context);
-    if (const auto body = empty_body(request); !body) co_return to_problem(body.error(), request.context);
-    const auto begun = co_await images.prune(request.context);
-    co_return co_await answers.accepted(begun, *wait, request.context);
-}
-
-asio::awaitable<net::Response> remove(ImageService& images, const Answers& answers, net::Request request) {
-    const auto wait = read_change(request);
-    if (!wait) co_return to_problem(wait.error(), request.context);
-    if (const auto body = empty_body(request); !body) co_return to_problem(body.error(), request.context);
-    const auto begun = co_await images.remove(request.context, request.params.at("name"));
-    co_return co_await answers.accepted(begun, *wait, request.context);
-}
-
 }  // namespace
 
 void add_image_routes(net::Router& router, ImageService& images, EventLog& events, const Answers& answers) {
@@ -118,12 +94,19 @@ void add_image_routes(net::Router& router, ImageService& images, EventLog& event
                [&images, &answers](net::Request r) { return add(images, answers, std::move(r)); });
     router.add(Method::get, "/v1/images/{name}",
                [&images](net::Request r) -> asio::awaitable<net::Response> { co_return read(images, r); });
-    router.add(Method::del, "/v1/images/{name}",
-               [&images, &answers](net::Request r) { return remove(images, answers, std::move(r)); });
-    router.add(Method::post, "/v1/image-cache/prune",
-               [&images, &answers](net::Request r) { return prune(images, answers, std::move(r)); });
-    router.add(Method::post, "/v1/images/{name}/refresh",
-               [&images, &answers](net::Request r) { return refresh(images, answers, std::move(r)); });
+    router.add(Method::del, "/v1/images/{name}", [&images, &answers](net::Request r) {
+        return answers.change(std::move(r), [&images](const net::Request& of) {
+            return images.remove(of.context, of.params.at("name"));
+        });
+    });
+    router.add(Method::post, "/v1/image-cache/prune", [&images, &answers](net::Request r) {
+        return answers.change(std::move(r), [&images](const net::Request& of) { return images.prune(of.context); });
+    });
+    router.add(Method::post, "/v1/images/{name}/refresh", [&images, &answers](net::Request r) {
+        return answers.change(std::move(r), [&images](const net::Request& of) {
+            return images.refresh(of.context, of.params.at("name"));
+        });
+    });
 }
 
 }  // namespace ghost::agent::api

@@ -17,21 +17,14 @@ asio::awaitable<net::Response> list(OrphanService& orphans, net::Request request
     co_return json_reply(200, boost::json::object{{"items", std::move(items)}});
 }
 
-asio::awaitable<net::Response> purge(OrphanService& orphans, const Answers& answers, net::Request request) {
-    const auto wait = read_change(request);
-    if (!wait) co_return to_problem(wait.error(), request.context);
-    if (const auto body = empty_body(request); !body) co_return to_problem(body.error(), request.context);
-    const auto begun = co_await orphans.purge(request.context);
-    co_return co_await answers.accepted(begun, *wait, request.context);
-}
-
 }  // namespace
 
 void add_orphan_routes(net::Router& router, OrphanService& orphans, const Answers& answers) {
     using net::Method;
     router.add(Method::get, "/v1/orphans", [&orphans](net::Request r) { return list(orphans, std::move(r)); });
-    router.add(Method::post, "/v1/orphans/purge",
-               [&orphans, &answers](net::Request r) { return purge(orphans, answers, std::move(r)); });
+    router.add(Method::post, "/v1/orphans/purge", [&orphans, &answers](net::Request r) {
+        return answers.change(std::move(r), [&orphans](const net::Request& of) { return orphans.purge(of.context); });
+    });
 }
 
 }  // namespace ghost::agent::api
