@@ -4,7 +4,6 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <fmt/chrono.h>
 
 #include <algorithm>
 #include <ctime>
@@ -39,16 +38,6 @@ boost::asio::awaitable<bool> SystemClock::sleep_until(Instant when) {
     boost::asio::steady_timer timer{co_await boost::asio::this_coro::executor, when};
     const auto [ec] = co_await timer.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
     co_return !ec;
-}
-
-std::string rfc3339(Wall time) {
-    return fmt::format("{:%FT%T}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
-}
-
-std::string rfc3339_ms(Wall time) {
-    const auto ms = to_unix_ms(time);
-    const auto part = ((ms % 1000) + 1000) % 1000;
-    return fmt::format("{:%FT%T}.{:03}Z", fmt::gmtime(static_cast<std::time_t>((ms - part) / 1000)), part);
 }
 
 std::int64_t to_unix_ms(Wall time) {

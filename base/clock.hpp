@@ -6,7 +6,10 @@
 #include <boost/asio/awaitable.hpp>
 
 #include <chrono>
+#include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace ghost::base {
 
@@ -40,6 +43,8 @@ public:
 // RFC 3339 in UTC: "2026-01-02T03:04:05Z" (rfc3339) or with milliseconds (rfc3339_ms).
 [[nodiscard]] std::string rfc3339(Wall time);
 [[nodiscard]] std::string rfc3339_ms(Wall time);
+// The same, read: with or without a fraction, of which milliseconds count; in UTC, or with an offset such as +02:00.
+[[nodiscard]] std::optional<Wall> wall_from_rfc3339(std::string_view text);
 
 // Milliseconds since the Unix epoch, as times are stored.
 [[nodiscard]] std::int64_t to_unix_ms(Wall time);

@@ -1,6 +1,7 @@
 #include "heartbeat/enrolment.hpp"
 
 #include "heartbeat/json_fields.hpp"
+#include "net/digest.hpp"
 #include "net/text.hpp"
 #include "net/url.hpp"
 
@@ -8,7 +9,6 @@
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <array>
@@ -144,14 +144,7 @@ Result<std::vector<std::string>> read_core_urls(const json::value& list) {
     return urls;
 }
 
-std::string token_digest(std::string_view token) {
-    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
-    unsigned size = 0;
-    EVP_Digest(token.data(), token.size(), digest.data(), &size, EVP_sha256(), nullptr);
-    std::string hex;
-    for (unsigned i = 0; i < size; ++i) hex += fmt::format("{:02x}", digest[i]);
-    return hex;
-}
+std::string token_digest(std::string_view token) { return net::sha256_hex(token); }
 
 base::Wall renewal_time(const net::CertificateFacts& certificate, base::Random& random) {
     const auto life = certificate.not_after - certificate.not_before;

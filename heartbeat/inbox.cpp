@@ -1,6 +1,7 @@
 #include "heartbeat/inbox.hpp"
 
 #include "heartbeat/json_fields.hpp"
+#include "net/text.hpp"
 
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
@@ -25,13 +26,6 @@ constexpr std::chrono::seconds longest_deadline = std::chrono::hours{24};
 std::string newer_name(std::string_view kind) {
     const auto* const it = std::ranges::find(older_kinds, kind, &std::pair<std::string_view, std::string_view>::first);
     return std::string{it == older_kinds.end() ? kind : it->second};
-}
-
-bool is_id(std::string_view text) {
-    return !text.empty() && text.size() <= Inbox::max_id && std::ranges::all_of(text, [](unsigned char c) {
-        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '_' ||
-               c == '-';
-    });
 }
 
 bool needs_target(std::string_view kind) { return kind.starts_with("vm.") && kind != "vm.create"; }
@@ -103,7 +97,7 @@ base::Result<Command> command_from_document(std::string_view document) {
     const auto received = whole_member(in, "received");
     Command command;
     command.id = text_member(in, "id").value_or("");
-    if (!is_id(command.id) || !state || !received)
+    if (!net::is_request_id(command.id) || !state || !received)
         return base::fail(base::Errc::io_error, "a kept command has no id, state or time");
     command.kind = text_member(in, "kind").value_or("");
     command.target = text_member(in, "target").value_or("");
@@ -158,7 +152,7 @@ Command Inbox::read(const json::object& document, std::string id, base::Wall now
         } else if (key == "if_generation" && value.is_int64() && value.get_int64() >= 0) {
             command.if_generation = static_cast<std::uint64_t>(value.get_int64());
         } else if (key == "not_after" && value.is_string()) {
-            command.not_after = wall_from_rfc3339(value.get_string());
+            command.not_after = base::wall_from_rfc3339(value.get_string());
             if (!command.not_after) fault("/not_after", "expected a time such as 2026-01-02T03:04:05Z");
         } else if (key == "deadline_s" && value.is_int64() && value.get_int64() >= 1 &&
                    value.get_int64() <= longest_deadline.count()) {
@@ -191,7 +185,7 @@ std::vector<Command> Inbox::take(const json::array& commands, base::Wall now, st
     for (const auto& item : commands) {
         const auto* document = item.if_object();
         const auto id = document == nullptr ? std::nullopt : text_member(*document, "id");
-        if (!id || !is_id(*id)) {
+        if (!id || !net::is_request_id(*id)) {
             faults.emplace_back("a command without an id of 1 to 64 letters, digits, '.', '_' and '-'");
             continue;
         }

@@ -94,7 +94,6 @@ public:
     static constexpr std::uint32_t max_kept = 10'000;
     static constexpr std::size_t max_unfinished = 256;
     static constexpr std::size_t max_acks = 100;  // in one beat
-    static constexpr std::size_t max_id = 64;
 
 private:
     struct Entry {

@@ -1,8 +1,6 @@
 // Members of a JSON object that may be there.
 #pragma once
 
-#include "base/clock.hpp"
-
 #include <boost/json/object.hpp>
 
 #include <cstddef>
@@ -23,8 +21,5 @@ namespace ghost::heartbeat {
 
 // What another machine says, fit for a line of a log or a terminal: at most `limit` bytes, without control characters.
 [[nodiscard]] std::string one_line(std::string_view text, std::size_t limit = 300);
-
-// "2026-01-02T03:04:05Z", with or without a fraction; UTC, or an offset such as +02:00.
-[[nodiscard]] std::optional<base::Wall> wall_from_rfc3339(std::string_view text);
 
 }  // namespace ghost::heartbeat

@@ -198,11 +198,10 @@ private:
     std::chrono::milliseconds full_sync_every_{};
     base::Instant full_sync_at_{};
     std::uint64_t seq_ = 0;
-    bool settled_ = false;             // a beat of this session was answered
-    std::uint64_t lost_sessions_ = 0;  // since the last beat that was answered well
-    Retry session_retry_;              // likewise
-    bool outage_ = false;              // Core was away for long enough that others wait for it, too
-    Beat beat_;                        // that is under way
+    bool settled_ = false;  // a beat of this session was answered
+    Retry session_retry_;   // of sessions that are lost before their first beat
+    bool outage_ = false;   // Core was away for long enough that others wait for it, too
+    Beat beat_;             // that is under way
     BeatSchedule schedule_;
     base::Instant lease_only_until_{};  // Core finds our state too large
 

@@ -259,8 +259,8 @@ void Link::refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effe
                                  now, wall);
             }
             lose_session(now);
-            // Once at once; a Core that forgets each session is given time.
-            if (lost_sessions_++ > 0) attempt_at_ = now + session_retry_.after_failure(p_.random, {});
+            // At once; but a Core that forgets it before the first beat is given time.
+            if (!settled_) attempt_at_ = now + session_retry_.after_failure(p_.random, {});
             return say(LinkState::connecting, "Core doesn't know the session any more", wall);
         case 409:
             phase_ = Phase::duplicate;
@@ -362,7 +362,6 @@ std::optional<std::string> Link::beaten(const CoreAnswer& answer, Effects& effec
         if (const auto told = read_core_urls(*urls); told && !told->empty()) take_urls(*told, effects);
     settled_ = true;
     look_at_addresses();  // they may have changed while there was no session
-    lost_sessions_ = 0;
     session_retry_.succeeded();
     renewed_in_vain_ = false;
     succeeded(now);
@@ -390,7 +389,7 @@ void Link::take_urls(const std::vector<std::string>& urls, Effects& effects) {
 
 void Link::compare_clocks(const json::object& body, base::Duration round_trip, base::Wall wall) {
     const auto text = text_member(body, "server_time");
-    const auto server = text ? wall_from_rfc3339(*text) : std::nullopt;
+    const auto server = text ? base::wall_from_rfc3339(*text) : std::nullopt;
     if (!server) return;
     // It was said some time during the round trip; half of it is the best guess.
     const auto guess = *server + std::chrono::duration_cast<base::Wall::duration>(round_trip / 2) - wall;

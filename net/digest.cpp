@@ -1,4 +1,4 @@
-#include "agent/digest.hpp"
+#include "net/digest.hpp"
 
 #include <fmt/format.h>
 #include <openssl/evp.h>
@@ -6,7 +6,7 @@
 #include <array>
 #include <stdexcept>
 
-namespace ghost::agent {
+namespace ghost::net {
 
 std::string sha256_hex(std::string_view text) {
     std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
@@ -18,4 +18,4 @@ std::string sha256_hex(std::string_view text) {
     return out;
 }
 
-}  // namespace ghost::agent
+}  // namespace ghost::net

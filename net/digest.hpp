@@ -4,8 +4,8 @@
 #include <string>
 #include <string_view>
 
-namespace ghost::agent {
+namespace ghost::net {
 
 [[nodiscard]] std::string sha256_hex(std::string_view text);  // 64 hex digits
 
-}  // namespace ghost::agent
+}  // namespace ghost::net

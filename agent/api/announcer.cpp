@@ -1,9 +1,9 @@
 #include "agent/api/announcer.hpp"
 
 #include "agent/api/reply.hpp"
-#include "agent/digest.hpp"
 #include "agent/json_text.hpp"
 #include "agent/vm/vm_document.hpp"
+#include "net/digest.hpp"
 
 #include <fmt/format.h>
 
@@ -19,7 +19,9 @@ constexpr std::string_view operation_prefix = "/v1/operations/";
 constexpr std::string_view image_prefix = "/v1/images/";
 constexpr std::size_t digest_digits = 16;
 
-std::string digest_of(const json::object& resource) { return sha256_hex(json_text(resource)).substr(0, digest_digits); }
+std::string digest_of(const json::object& resource) {
+    return net::sha256_hex(json_text(resource)).substr(0, digest_digits);
+}
 
 // "running:<digest>:<name>": with what an event's type is chosen by, and what is told of a VM that is gone.
 std::string version_of(const Vm& vm, const json::object& resource) {

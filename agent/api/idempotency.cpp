@@ -2,7 +2,7 @@
 
 #include "agent/api/problem.hpp"
 #include "agent/api/request.hpp"
-#include "agent/digest.hpp"
+#include "net/digest.hpp"
 
 #include <fmt/format.h>
 
@@ -27,7 +27,7 @@ std::string fingerprint_of(const net::Request& request) {
         if (name != "wait") text += fmt::format("{}={}\n", net::percent_encode(name), net::percent_encode(value));
     text += fmt::format("{}\n", request.headers.find("If-Match").value_or(""));
     text += request.body;
-    return sha256_hex(text);
+    return net::sha256_hex(text);
 }
 
 bool is_dry_run(const net::Request& request) { return request.query_value("dry_run") == "true"; }

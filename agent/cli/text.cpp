@@ -188,41 +188,8 @@ std::optional<std::uint64_t> parse_gib(std::string_view text) {
 }
 
 std::optional<base::Wall> parse_time(std::string_view text) {
-    const auto field = [&text](std::size_t at, std::size_t digits) -> int {
-        int value = 0;
-        for (std::size_t i = at; i < at + digits; ++i) {
-            if (text[i] < '0' || text[i] > '9') return -1;
-            value = value * 10 + (text[i] - '0');
-        }
-        return value;
-    };
-    if (text.size() < 20 || text[4] != '-' || text[7] != '-' || text[10] != 'T' || text[13] != ':' || text[16] != ':')
-        return std::nullopt;
-    const int year = field(0, 4);
-    const int month = field(5, 2);
-    const int day = field(8, 2);
-    const std::chrono::year_month_day date{std::chrono::year{year}, std::chrono::month{static_cast<unsigned>(month)},
-                                           std::chrono::day{static_cast<unsigned>(day)}};
-    const int hour = field(11, 2);
-    const int minute = field(14, 2);
-    const int second = field(17, 2);
-    const bool in_range = hour >= 0 && hour < 24 && minute >= 0 && minute < 60 && second >= 0 && second <= 60;
-    if (year < 0 || month < 0 || day < 0 || !date.ok() || !in_range) return std::nullopt;
-    std::size_t zone = 19;
-    if (text[zone] == '.')
-        for (++zone; zone < text.size() && text[zone] >= '0' && text[zone] <= '9'; ++zone) {
-        }
-    std::chrono::minutes offset{0};
-    if (zone + 6 == text.size() && (text[zone] == '+' || text[zone] == '-') && text[zone + 3] == ':') {
-        const int hours = field(zone + 1, 2);
-        const int minutes = field(zone + 4, 2);
-        if (hours < 0 || minutes < 0) return std::nullopt;
-        offset = std::chrono::minutes{(hours * 60 + minutes) * (text[zone] == '+' ? 1 : -1)};
-    } else if (zone + 1 != text.size() || text[zone] != 'Z') {
-        return std::nullopt;
-    }
-    return std::chrono::sys_days{date} + std::chrono::hours{hour} + std::chrono::minutes{minute} +
-           std::chrono::seconds{second} - offset;
+    const auto time = base::wall_from_rfc3339(text);
+    return time ? std::optional<base::Wall>{std::chrono::floor<std::chrono::seconds>(*time)} : std::nullopt;
 }
 
 std::string human_number(double number) {

@@ -2,6 +2,7 @@
 
 #include "agent/api/problem.hpp"
 #include "base/ids.hpp"
+#include "heartbeat/json_fields.hpp"
 
 #include <boost/asio/this_coro.hpp>
 #include <boost/json/parse.hpp>
@@ -21,8 +22,7 @@ namespace {
 constexpr std::chrono::hours look_again{1};  // at an operation that is under way
 
 bool is_forced_stop(const Command& command) {
-    const auto* force = command.params.if_contains("force");
-    return command.kind == "vm.stop" && force != nullptr && force->is_bool() && force->get_bool();
+    return command.kind == "vm.stop" && heartbeat::flag_member(command.params, "force").value_or(false);
 }
 
 // What may be otherwise in a moment, without anybody changing the command.
@@ -39,11 +39,6 @@ json::object body_of(const net::Response& response) {
     boost::system::error_code ec;
     auto parsed = json::parse(response.body, ec);
     return !ec && parsed.is_object() ? std::move(parsed.get_object()) : json::object{};
-}
-
-std::string text_in(const json::object& in, std::string_view key) {
-    const auto* value = in.if_contains(key);
-    return value != nullptr && value->is_string() ? std::string{value->get_string()} : std::string{};
 }
 
 }  // namespace
@@ -82,7 +77,7 @@ net::Request CommandRunner::request_for(const Command& command) const {
 
 // The VM by its name, however the command names it: a VM that is still being made has no other.
 std::string CommandRunner::target_of(const Command& command) const {
-    if (command.kind == "vm.create") return "vm " + text_in(command.params, "name");
+    if (command.kind == "vm.create") return "vm " + heartbeat::text_member(command.params, "name").value_or("");
     if (command.kind == "image.add") return "image " + json::serialize(command.params);
     if (command.target.empty()) return "agent";
     const auto* vm = p_.vms.find_ref(command.target);
@@ -171,14 +166,15 @@ asio::awaitable<CommandRunner::Next> CommandRunner::attempt(std::string id, base
     const auto response = co_await p_.api(request_for(command));
     auto body = body_of(response);
     if (response.status / 100 == 2) {
-        const auto operation = text_in(body, "id");
+        const auto operation = heartbeat::text_member(body, "id").value_or("");
         co_await change(id, CommandState::running, operation);
         co_await follow(id, operation);
         co_return Next::over;
     }
     if (closed_) co_return Next::over;  // the next start goes on with it
     // The last try says why.
-    if (passes(text_in(body, "code")) && p_.clock.now() + retry_pause < until) co_return Next::again;
+    if (passes(heartbeat::text_member(body, "code").value_or("")) && p_.clock.now() + retry_pause < until)
+        co_return Next::again;
     co_await change(id, CommandState::rejected, {}, std::move(body));
     co_return Next::over;
 }

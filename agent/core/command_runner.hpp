@@ -26,7 +26,7 @@
 namespace ghost::agent {
 
 // Commands for one target are begun in the order of their coming, each when the one before has ended; a forced stop
-// passes. What the agent refuses for now (the hypervisor is away, another operation is under way) is tried again for
+// passes. What may be otherwise in a moment (the hypervisor is away, another operation is under way) is tried again for
 // the command's deadline, or a minute. What takes longer than its deadline is cancelled, if it still can be.
 class CommandRunner {
 public:

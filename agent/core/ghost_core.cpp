@@ -1,11 +1,11 @@
 #include "agent/core/ghost_core.hpp"
 
 #include "base/shielded.hpp"
+#include "heartbeat/json_fields.hpp"
 #include "storage/boot_id.hpp"
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/this_coro.hpp>
-#include <boost/json/serialize.hpp>
 #include <fmt/format.h>
 
 #include <cmath>
@@ -25,9 +25,9 @@ constexpr std::size_t pem_limit = 256 * 1024;
 
 // What is written into a VM's seed and kept nowhere else.
 bool holds_secret(const json::object& params) {
-    const auto* spec = params.if_contains("spec");
-    const auto* init = spec != nullptr && spec->is_object() ? spec->get_object().if_contains("cloud_init") : nullptr;
-    const auto* secret = init != nullptr && init->is_object() ? init->get_object().if_contains("user_data") : nullptr;
+    const auto* spec = heartbeat::object_member(params, "spec");
+    const auto* init = spec != nullptr ? heartbeat::object_member(*spec, "cloud_init") : nullptr;
+    const auto* secret = init != nullptr ? init->if_contains("user_data") : nullptr;
     return secret != nullptr && !secret->is_null();
 }
 
@@ -225,9 +225,9 @@ void GhostCore::operation_ended(const Operation& operation) {
 void GhostCore::look_again() {
     if (!sender_) return;
     bool news = state_.set_resources(node_.resources());
-    auto conditions = json::serialize(node_.conditions());
-    news = news || conditions != told_;
-    told_ = std::move(conditions);
+    auto conditions = node_.conditions();
+    news = news || conditions != conditions_;
+    conditions_ = std::move(conditions);
     if (news) sender_->changed();
 }
 

@@ -23,6 +23,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 
 #include <chrono>
@@ -127,7 +128,7 @@ private:
     CommandRunner runner_;
     std::string fault_;                                             // why nothing is sent
     std::map<std::string, std::vector<std::uint64_t>> held_facts_;  // operation -> revs, until its end is on disk
-    std::string told_;                                              // conditions, as they were last looked at
+    boost::json::array conditions_;                                 // as they were last looked at
 };
 
 }  // namespace ghost::agent

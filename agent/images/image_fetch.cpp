@@ -1,9 +1,9 @@
 // How images come: fetched or copied once for all who wait, proven, recorded,
 // and gone on with after a crash.
-#include "agent/digest.hpp"
 #include "agent/images/image_service.hpp"
 #include "base/cancelled.hpp"
 #include "base/shielded.hpp"
+#include "net/digest.hpp"
 
 #include <boost/asio/this_coro.hpp>
 #include <fmt/format.h>
@@ -24,7 +24,7 @@ base::Error name_is_gone(const std::string& name) {
 
 // What is left of a download is gone on with by who wants the same bytes from the same place.
 std::string part_name(const ImageSource& source) {
-    return sha256_hex(source.urls.front() + "\n" + source.checksum.value_or("")).substr(0, part_digits);
+    return net::sha256_hex(source.urls.front() + "\n" + source.checksum.value_or("")).substr(0, part_digits);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 #include "agent/vm/vm_fields.hpp"
 
-#include "agent/digest.hpp"
 #include "agent/images/image.hpp"
 #include "base/ids.hpp"
+#include "net/digest.hpp"
 
 #include <fmt/format.h>
 
@@ -99,7 +99,7 @@ void read_cloud_init(JsonReader& reader, CreateVm& create) {
         out.ssh_authorized_keys = std::move(*keys);
     }
     if (auto data = reader.string("user_data", max_user_data)) {
-        if (!data->empty()) out.user_data_sha256 = sha256_hex(*data);
+        if (!data->empty()) out.user_data_sha256 = net::sha256_hex(*data);
         create.user_data = std::move(*data);
     }
     reader.finish();

@@ -1,6 +1,6 @@
 #include "simulation/vendor.hpp"
 
-#include "agent/digest.hpp"
+#include "net/digest.hpp"
 
 #include <array>
 #include <string_view>
@@ -33,7 +33,7 @@ void Vendor::publish() {
         site.ranges = ranges;
         site.length = m_.dice.percent(80);
     }
-    m_.web.sites[Machine::vendors_list].bytes = agent::sha256_hex(bytes) + "  image.qcow2\n";
+    m_.web.sites[Machine::vendors_list].bytes = net::sha256_hex(bytes) + "  image.qcow2\n";
     newer_ = !newer_;
 }
 

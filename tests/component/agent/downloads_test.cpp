@@ -1,6 +1,6 @@
 // Images from the web and from the catalogue: fetched once for all who wait, proven, gone on with after a crash.
-#include "agent/digest.hpp"
 #include "component/agent/world.hpp"
+#include "net/digest.hpp"
 
 #include <boost/json/serialize.hpp>
 #include <catch2/catch.hpp>
@@ -36,9 +36,9 @@ struct Vendor {
         auto& site = w.web.sites[url];
         site.bytes = bytes;
         site.etag = std::string{"\""} + version + "\"";
-        w.web.sites[sums].bytes = agent::sha256_hex(bytes) + "  debian.qcow2\n";
+        w.web.sites[sums].bytes = net::sha256_hex(bytes) + "  debian.qcow2\n";
     }
-    [[nodiscard]] std::string blob() const { return images + agent::sha256_hex(bytes) + ".qcow2"; }
+    [[nodiscard]] std::string blob() const { return images + net::sha256_hex(bytes) + ".qcow2"; }
     void hold() {
         w.web.before_piece = [this](std::string_view, std::uint64_t at) -> boost::asio::awaitable<void> {
             // Time is what lets it go on.
@@ -226,7 +226,7 @@ TEST_CASE("two names of the same download share it, and what the first leaves is
     vendor.hold();
     world.boot();
     const auto add = [&](const std::string& name) {
-        const auto digest = "sha256:" + agent::sha256_hex(vendor.bytes);
+        const auto digest = "sha256:" + net::sha256_hex(vendor.bytes);
         return world.post("/v1/images", {{"name", name}, {"source", url}, {"checksum", digest}});
     };
     const auto one = add("one");
@@ -259,7 +259,7 @@ TEST_CASE("a name isn't given to a blob whose file is gone") {
     world.boot();
     REQUIRE(world.post("/v1/images?wait=60", {{"source", "debian"}}).status == 201);
     world.files.erase(vendor.blob());
-    const auto digest = "sha256:" + agent::sha256_hex(vendor.bytes);
+    const auto digest = "sha256:" + net::sha256_hex(vendor.bytes);
     CHECK(world.post("/v1/images?wait=60", {{"name", "two"}, {"source", url}, {"checksum", digest}}).status == 201);
     CHECK(world.files.exists(vendor.blob()));
 }
@@ -348,7 +348,7 @@ TEST_CASE("without proof an image is refused, unless that is allowed, and it is 
     CHECK(taken.text("/verified") == "none");
     const auto proven =
         world.post("/v1/images?wait=60",
-                   {{"source", url}, {"name", "proven"}, {"checksum", "sha256:" + agent::sha256_hex(vendor.bytes)}});
+                   {{"source", url}, {"name", "proven"}, {"checksum", "sha256:" + net::sha256_hex(vendor.bytes)}});
     CHECK(proven.status == 201);
     CHECK(proven.text("/verified") == "checksum");
     CHECK(proven.text("/digest") == taken.text("/digest"));
@@ -400,7 +400,7 @@ TEST_CASE("a VM whose disk is too small for what came is refused, one that didn'
     Vendor vendor{world};
     vendor.bytes = fakes::qcow2_bytes(30ULL << 30U);
     world.web.sites[url].bytes = vendor.bytes;
-    world.web.sites[sums].bytes = agent::sha256_hex(vendor.bytes);
+    world.web.sites[sums].bytes = net::sha256_hex(vendor.bytes);
     world.boot();
     auto small = debian_vm("small");
     small["spec"].as_object()["disk_gib"] = 10;

@@ -1,6 +1,6 @@
 // What the cache keeps and what goes: budget, reserve, chains, refresh.
-#include "agent/digest.hpp"
 #include "component/agent/world.hpp"
+#include "net/digest.hpp"
 
 #include <boost/json/serialize.hpp>
 #include <catch2/catch.hpp>
@@ -32,11 +32,11 @@ struct Shop {
         auto bytes = fakes::qcow2_bytes(1ULL << 30U);
         bytes.resize(mib, version);
         w.web.sites[entry.url] = {.bytes = bytes, .etag = std::string{"\""} + version + "\""};
-        w.web.sites[entry.checksums].bytes = agent::sha256_hex(bytes);
+        w.web.sites[entry.checksums].bytes = net::sha256_hex(bytes);
     }
     static std::string address(char name) { return std::string{"https://shop.example/"} + name + ".qcow2"; }
     [[nodiscard]] std::string blob(char name) const {
-        return images + agent::sha256_hex(w.web.sites.at(address(name)).bytes) + ".qcow2";
+        return images + net::sha256_hex(w.web.sites.at(address(name)).bytes) + ".qcow2";
     }
     Reply add(char name) { return w.post("/v1/images?wait=60", {{"source", std::string{name}}}); }
     // One after the other, a minute apart.
@@ -126,7 +126,7 @@ TEST_CASE("an image larger than the cache may be is refused without a thing bein
     world.boot();
     REQUIRE(shop.add('a').status == 201);
     world.web.sites[Shop::address('b')].bytes.resize(3 * mib, 'b');
-    world.web.sites[Shop::address('b') + ".sum"].bytes = agent::sha256_hex(world.web.sites[Shop::address('b')].bytes);
+    world.web.sites[Shop::address('b') + ".sum"].bytes = net::sha256_hex(world.web.sites[Shop::address('b')].bytes);
     CHECK(shop.add('b').status == 507);
     CHECK(shop.here() == "a");
 }
@@ -239,8 +239,7 @@ TEST_CASE("a cache on a file system of its own keeps to what that has") {
     }
     SECTION("and nothing goes, nor is anything written, when that wouldn't be enough") {
         world.web.sites[Shop::address('c')].bytes.resize(3 * mib, 'c');
-        world.web.sites[Shop::address('c') + ".sum"].bytes =
-            agent::sha256_hex(world.web.sites[Shop::address('c')].bytes);
+        world.web.sites[Shop::address('c') + ".sum"].bytes = net::sha256_hex(world.web.sites[Shop::address('c')].bytes);
         const auto full = shop.add('c');
         CHECK(full.status == 507);
         CHECK(full.text("/detail").find("libvirt.image_cache") != std::string::npos);
