@@ -196,15 +196,6 @@ asio::awaitable<void> App::start() {
     s_.log.info("ghost-agent started", {{"version", GHOST_VERSION}, {"epoch", identity_.epoch}});
 }
 
-asio::awaitable<void> App::follow_network() {
-    if (s_.network == nullptr) co_return;
-    while (co_await s_.network->changed()) {
-        tailnet_.look_again();
-        core_.network_changed();
-    }
-    if (!stopping_) s_.log.warn("the network isn't watched any more");
-}
-
 // Looked at every second, so that `since` tells when something began and not when somebody first asked.
 asio::awaitable<void> App::watch_health() {
     auto next_look = s_.clock.now() + host_objects_interval;
@@ -346,18 +337,6 @@ asio::awaitable<void> App::tend_state() {
     }
 }
 
-asio::awaitable<void> App::before_sleep() {
-    s_.log.info("the host goes to sleep");
-    co_await core_.before_sleep(SleepWatch::patience);
-}
-
-void App::woke(base::Duration slept) {
-    s_.log.info("the host woke up", {{"slept_s", std::chrono::duration_cast<std::chrono::seconds>(slept).count()}});
-    guest_clocks_.set_all();
-    tailnet_.look_again();
-    core_.woke();
-}
-
 void App::use_disk_directory(const std::string& path) {
     disks_dir_ = path;
     vms_.use_disk_directory(path);
@@ -390,14 +369,6 @@ asio::awaitable<void> App::announce_ready() {
     manager.tell("READY=1\nSTATUS=Serving");
     // Only a loop that turns feeds the watchdog.
     while (co_await s_.clock.sleep_for(manager.interval)) manager.tell("WATCHDOG=1");
-}
-
-// The link ends before anything that it tells of does.
-asio::awaitable<void> App::leave_core() {
-    co_await asio::this_coro::throw_if_cancelled(false);
-    core_tasks_.cancel();
-    co_await core_tasks_.drain();
-    co_await core_.leave();
 }
 
 asio::awaitable<void> App::stop() {

@@ -1,6 +1,8 @@
 // What Ghost Core hears of, and what it is to this agent's health.
 #include "agent/app.hpp"
 
+#include <boost/asio/this_coro.hpp>
+
 #include <utility>
 
 namespace ghost::agent {
@@ -40,6 +42,14 @@ asio::awaitable<void> App::link_to_core() {
     while (s_.tailscaled != nullptr && !tailnet_.looked() && s_.clock.now() < patience)
         if (!co_await s_.clock.sleep_for(std::chrono::milliseconds{50})) co_return;
     co_await core_.run();
+}
+
+// The link ends before anything that it tells of does.
+asio::awaitable<void> App::leave_core() {
+    co_await asio::this_coro::throw_if_cancelled(false);
+    core_tasks_.cancel();
+    co_await core_tasks_.drain();
+    co_await core_.leave();
 }
 
 std::optional<Metrics::Now::Core> App::core_metrics() const {

@@ -28,25 +28,51 @@ constexpr int datagrams_at_once = 64;    // then others on the loop have their t
 constexpr unsigned dump_tries = 5;       // in a row that were interrupted
 constexpr std::array<std::uint16_t, 3> dumps{RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE};
 
+base::Result<base::Descriptor> open_socket() {
+    base::Descriptor socket{::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE)};
+    if (!socket) return base::fail(base::errno_error(errno, "cannot watch the network"));
+    sockaddr_nl address{};
+    address.nl_family = AF_NETLINK;
+    address.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
+    if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+        return base::fail(base::errno_error(errno, "cannot watch the network"));
+    return socket;
+}
+
 class RtnetlinkWatch final : public NetworkWatch {
 public:
     RtnetlinkWatch(const asio::any_io_executor& executor, base::Descriptor socket)
         : socket_(executor, socket.release()), buffer_(room) {}
 
     asio::awaitable<bool> changed() override {
+        // What happened since it broke isn't known.
+        if (broken_) co_return start_over();
         for (;;) {
-            if (!asked_ && !ask()) co_return false;
+            if (!asked_ && !ask()) co_return !(broken_ = true);
             const auto [error] = co_await socket_.async_wait(asio::posix::stream_descriptor::wait_read,
                                                              asio::as_tuple(asio::use_awaitable));
             if (error) co_return false;
             bool told = false;
-            const bool goes_on = read(told);
+            broken_ = !read(told);
             if (told) co_return true;
-            if (!goes_on) co_return false;
+            if (broken_) co_return false;
         }
     }
 
 private:
+    // With a socket of its own. False: there is none to be had.
+    [[nodiscard]] bool start_over() {
+        auto socket = open_socket();
+        if (!socket) return false;
+        boost::system::error_code ignored;
+        socket_.close(ignored);
+        socket_.assign(socket->release(), ignored);
+        dump_ = 0;
+        asked_ = interrupted_ = broken_ = false;
+        tries_ = 0;
+        return true;
+    }
+
     // For the next of the dumps that the view begins with.
     [[nodiscard]] bool ask() {
         if (dump_ == 0) view_.clear();
@@ -119,6 +145,7 @@ private:
     std::size_t dump_ = 0;  // which one is under way; all are through: we watch
     bool asked_ = false;
     bool interrupted_ = false;
+    bool broken_ = false;  // the socket is of no more use
     unsigned tries_ = 0;
     std::uint32_t sequence_ = 0;
 };
@@ -126,14 +153,9 @@ private:
 }  // namespace
 
 base::Result<std::unique_ptr<NetworkWatch>> make_network_watch(asio::any_io_executor executor) {
-    base::Descriptor socket{::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE)};
-    if (!socket) return base::fail(base::errno_error(errno, "cannot watch the network"));
-    sockaddr_nl address{};
-    address.nl_family = AF_NETLINK;
-    address.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
-    if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-        return base::fail(base::errno_error(errno, "cannot watch the network"));
-    return std::make_unique<RtnetlinkWatch>(executor, std::move(socket));
+    auto socket = open_socket();
+    if (!socket) return base::fail(std::move(socket).error());
+    return std::make_unique<RtnetlinkWatch>(executor, *std::move(socket));
 }
 
 }  // namespace ghost::net

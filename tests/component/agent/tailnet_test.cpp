@@ -5,6 +5,7 @@
 #include "fakes/scratch_folder.hpp"
 
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/error.hpp>
 #include <boost/asio/experimental/channel.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/json/serialize.hpp>
@@ -12,6 +13,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -30,6 +32,7 @@ public:
         co_return !error;
     }
     void change() { CHECK(changes_.try_send(boost::system::error_code{})); }
+    void break_off() { CHECK(changes_.try_send(boost::asio::error::no_descriptors)); }
 
 private:
     boost::asio::experimental::channel<void(boost::system::error_code)> changes_;
@@ -154,6 +157,24 @@ TEST_CASE("a change of the network is looked into at once") {
     pc.settle();  // no time passes
     CHECK(pc.daemon.client.requests.size() == asked + 1);
     CHECK(pc.listens(v4));
+}
+
+TEST_CASE("a watch of the network that breaks is taken up again, and told of once") {
+    Pc pc;
+    pc.boot();
+    pc.changes.break_off();
+    pc.pass(31s);
+    pc.changes.break_off();
+    pc.pass(31s);
+    pc.daemon.backend = "Stopped";
+    pc.changes.change();
+    pc.settle();
+    CHECK_FALSE(pc.listens(v4));
+    pc.log.flush();
+    const auto told = std::ranges::count_if(pc.logged.records(), [](const auto& record) {
+        return record.message.starts_with("the network isn't watched");
+    });
+    CHECK(told == 1);
 }
 
 TEST_CASE("tailscaled may be absent, silent or strange, and come back") {
