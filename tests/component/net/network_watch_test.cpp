@@ -72,16 +72,6 @@ public:
             if (told_) changed = changed || *told_;
         }
     }
-    void wait() {
-        waiting_ = true;
-        told_.reset();
-        asio::co_spawn(loop_, watch_->changed(),
-                       asio::bind_cancellation_slot(stop_.slot(), [this](const std::exception_ptr& error, bool told) {
-                           if (error) std::rethrow_exception(error);
-                           waiting_ = false;
-                           told_ = told;
-                       }));
-    }
     std::optional<bool> cancel() {
         stop_.emit(asio::cancellation_type::terminal);
         loop_.restart();
@@ -93,6 +83,19 @@ public:
     Machine& operator=(const Machine&) = delete;
 
 private:
+    // One at a time: a second would take the slot of the first.
+    void wait() {
+        REQUIRE_FALSE(waiting_);
+        waiting_ = true;
+        told_.reset();
+        asio::co_spawn(loop_, watch_->changed(),
+                       asio::bind_cancellation_slot(stop_.slot(), [this](const std::exception_ptr& error, bool told) {
+                           if (error) std::rethrow_exception(error);
+                           waiting_ = false;
+                           told_ = told;
+                       }));
+    }
+
     asio::io_context loop_{1};
     asio::cancellation_signal stop_;
     std::unique_ptr<net::NetworkWatch> watch_;
@@ -156,7 +159,6 @@ TEST_CASE("what happens while nobody waits is told with the next call, and more 
 TEST_CASE("a wait that is cancelled ends with false, and the watch can be asked again") {
     in_own_network([] {
         Machine machine;
-        machine.wait();
         CHECK(machine.cancel() == false);
         CHECK(machine.changes({"addr add 198.51.100.7/24 dev eth0"}));
     });
