@@ -341,16 +341,15 @@ asio::awaitable<void> ImageService::drop_older(Image image) {
     }
 }
 
-// Downloads that nobody went on with for long, and blobs that a refresh left to VMs which are gone.
+// Downloads that nobody went on with for long, and blobs without a name: a refresh left them to VMs which are gone, or
+// they couldn't be deleted with their name.
 asio::awaitable<void> ImageService::tidy() {
     const auto all = co_await evictable();
     if (!all) co_return;
     for (const auto& one : *all) {
         const bool old_part = !one.part.empty() && p_.clock.wall() - one.last_used > part_patience;
-        const bool left_by_refresh = std::ranges::any_of(images_, [&one](const auto& entry) {
-            return std::ranges::find(entry.second.older, one.digest) != entry.second.older.end();
-        });
-        if (!old_part && !(one.image.empty() && one.part.empty() && left_by_refresh)) continue;
+        const bool nameless = one.part.empty() && one.image.empty();
+        if (!old_part && !nameless) continue;
         if (const auto gone = co_await evict(one); !gone)
             p_.log.warn("what nobody needs can't be deleted",
                         {{"what", describe(one)}, {"error", gone.error().detail}});

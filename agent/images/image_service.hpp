@@ -101,7 +101,7 @@ public:
     // Brings the cache back within images.cache_max, and off the owner's share of the disk, as far as what nobody uses
     // goes.
     [[nodiscard]] boost::asio::awaitable<void> trim();
-    // Takes away downloads that nobody went on with for long, and blobs that a refresh left to VMs which are gone.
+    // Takes away downloads that nobody went on with for long, and blobs that have no name and no use.
     [[nodiscard]] boost::asio::awaitable<void> tidy();
     [[nodiscard]] bool has_older_blobs() const noexcept;
 

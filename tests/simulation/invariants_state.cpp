@@ -123,9 +123,6 @@ void Inspection::files_have_owners() {
             trace_.violated("the image {} is {} when all is quiet", name, text(image, "state"));
             continue;
         }
-        // What a refresh left to VMs that are gone is looked for every hour.
-        for (const auto& older : s_.machine.app().images().find(name)->older)
-            owned.insert(s_.machine.app().images().path_of(older, "qcow2"));
         const auto digest = text(image, "digest");
         const auto path = base + "/images/" + digest.substr(digest.find(':') + 1) + "." + text(image, "format");
         blobs.insert(path);

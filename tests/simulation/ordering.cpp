@@ -94,11 +94,17 @@ json::object Ordering::make(std::string_view kind, Order& order) {
 
 std::string Ordering::choose_vm() {
     auto& dice = m_.dice;
-    const auto& known = m_.core.agent(Machine::agent_id)->vms;
-    if (known.empty() || dice.percent(20)) return std::string{dice.pick(Clients::names)};
-    auto at = known.begin();
-    std::advance(at, static_cast<std::ptrdiff_t>(dice.below(known.size())));
-    return dice.percent(50) ? at->first : std::string{at->second.at("name").as_string()};
+    std::vector<std::pair<std::string, std::string>> known;
+    if (m_.state() == Machine::State::up && dice.percent(70)) {
+        for (const auto& [id, vm] : m_.app().vms().all())
+            if (vm.managed) known.emplace_back(id, vm.name);
+    } else {
+        for (const auto& [id, vm] : m_.core.agent(Machine::agent_id)->vms)
+            known.emplace_back(id, vm.at("name").as_string());
+    }
+    if (known.empty() || dice.percent(15)) return std::string{dice.pick(Clients::names)};
+    const auto& [id, name] = dice.pick(known);
+    return dice.percent(50) ? id : name;
 }
 
 void Ordering::add_conditions(Order& order, json::object& command) {

@@ -39,7 +39,7 @@ private:
     [[nodiscard]] boost::json::object make(std::string_view kind, Order& order);
     void add_conditions(Order& order, boost::json::object& command);
     void spoil(Order& order, boost::json::object& command);
-    // Mostly one that Core knows of, by id or by name.
+    // Mostly one that is there, or that Core sees, by id or by name.
     [[nodiscard]] std::string choose_vm();
 
     Machine& m_;

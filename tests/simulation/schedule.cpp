@@ -23,7 +23,7 @@ namespace {
 
 using State = Machine::State;
 
-constexpr int longest_quiet_s = 1800;  // virtual seconds until nothing is under way any more
+constexpr int longest_quiet_s = 7200;  // virtual seconds until nothing is under way any more: creates wait in line
 constexpr int quiet_s = 25;            // for so long nothing may be: sampling would have found what events didn't tell
 
 class Schedule {
@@ -138,12 +138,25 @@ private:
         }
     }
 
+    // Those that nobody has go within the hour.
+    [[nodiscard]] bool blobs_have_owners() {
+        const auto& images = m_.app().images();
+        std::set<std::string> owned;
+        for (const auto& [name, image] : images.all()) owned.insert(images.path_of(image.digest, image.format));
+        for (const auto& [id, vm] : m_.app().vms().all())
+            owned.insert(images.path_of(vm.plan.image_digest, vm.plan.image_format));
+        const std::string blobs = std::string{Machine::state_dir} + "/images/";
+        return std::ranges::all_of(m_.files.files(), [&](const auto& path) {
+            return !path.starts_with(blobs) || path.at(blobs.size()) == '.' || owned.contains(path);
+        });
+    }
+
     [[nodiscard]] bool at_rest() {
         const bool follow = std::ranges::all_of(readers_, &Reader::follows);
         return m_.state() == State::up && m_.app().operations().unfinished() == 0 && clients_.waiting() == 0 &&
                follow && m_.app().not_ready_because().empty() && ordering_.waiting() == 0 &&
                m_.app().core().facts_waiting() == 0 && m_.app().core().told_all() &&
-               m_.app().core().status().state == heartbeat::LinkState::connected;
+               m_.app().core().status().state == heartbeat::LinkState::connected && blobs_have_owners();
     }
 
     // Also to those that are made while Core's last commands are carried out.

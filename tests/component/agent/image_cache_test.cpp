@@ -265,6 +265,19 @@ TEST_CASE("a prune says what would go, and takes it") {
     CHECK_FALSE(world.files.exists(images + ".download-0123456789abcdef.part"));
 }
 
+TEST_CASE("a blob that a prune can't delete goes as soon as it can be") {
+    World world;
+    Shop shop{world};
+    world.boot();
+    REQUIRE(shop.add('a').status == 201);
+    world.files.fail_change(1, base::Error{base::Errc::io_error, "no luck"});
+    CHECK(world.post("/v1/image-cache/prune?wait=60").text("/code") == "io_error");
+    CHECK(shop.here().empty());
+    CHECK(world.files.exists(shop.blob('a')));
+    world.pass(61min);
+    CHECK_FALSE(world.files.exists(shop.blob('a')));
+}
+
 TEST_CASE("nothing goes while it isn't known what stands on it") {
     World world;
     Shop shop{world};
