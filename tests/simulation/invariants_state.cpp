@@ -112,7 +112,9 @@ void Inspection::files_have_owners() {
         // Its name may have moved to a newer one.
         owned.insert(s_.machine.app().images().path_of(vm.plan.image_digest, vm.plan.image_format));
         // What was half written when its create couldn't be taken back goes with it.
-        if (vm.phase == agent::Phase::error) owned.insert(fmt::format("{}/disks/.{}-seed.iso.new", base, id));
+        if (vm.phase == agent::Phase::error)
+            for (const auto* file : {"root.qcow2", "data.qcow2", "seed.iso"})
+                owned.insert(fmt::format("{}/disks/.{}-{}.new", base, id, file));
         for (const auto& [name, path] : vm.plan.disks) owned.insert(path);
     }
     std::set<std::string> blobs;

@@ -94,8 +94,13 @@ void Reader::took(const net::Response& response, std::string_view what) {
             images_[text_of(item, "name")] = text_of(item, "state");
         }
     }
-    from_ = listed_ == 0 ? id : std::min(from_, id);
     m_.trace("reader {} has {} as of event {}", number_, what, id);
+    if (listed_ > 0 && (id >> 32U) != (from_ >> 32U)) {
+        m_.trace("reader {} lists again: the agent has started meanwhile", number_);
+        listed_ = 0;
+        return;
+    }
+    from_ = listed_ == 0 ? id : std::min(from_, id);
     if (++listed_ < 3) return;
     listed_ = 0;
     seen_ = from_;
