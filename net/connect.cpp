@@ -1,5 +1,6 @@
 #include "net/connect.hpp"
 
+#include "net/lookup.hpp"
 #include "net/text.hpp"
 #include "net/tunnel.hpp"
 #include "net/watchdog.hpp"
@@ -7,7 +8,6 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
@@ -19,7 +19,6 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
-#include <memory>
 #include <vector>
 
 namespace ghost::net {
@@ -52,57 +51,30 @@ std::unexpected<base::Error> too_late(const std::string& who) {
 }
 
 // What needs no looking up: an address, or a host that is known.
-std::optional<std::vector<tcp::endpoint>> known_endpoints(const Name& name) {
+std::optional<Endpoints> known_endpoints(const Name& name) {
     std::uint16_t port = 0;
     const auto* end = name.port.data() + name.port.size();
     const auto parsed = std::from_chars(name.port.data(), end, port);
     if (parsed.ec != std::errc{} || parsed.ptr != end) return std::nullopt;
     error_code error;
     const auto address = asio::ip::make_address(name.host, error);
-    if (!error) return std::vector{tcp::endpoint{address, port}};
+    if (!error) return Endpoints{tcp::endpoint{address, port}};
     const auto host = name.hosts == nullptr ? Hosts::const_iterator{} : name.hosts->find(name.host);
     if (name.hosts == nullptr || host == name.hosts->end()) return std::nullopt;
-    std::vector<tcp::endpoint> endpoints;
+    Endpoints endpoints;
     for (const auto& each : host->second) endpoints.emplace_back(each, port);
     return endpoints;
 }
 
-// A look-up in asio's resolver thread can't be called back: it is left to end by itself.
-struct Lookup {
-    explicit Lookup(const asio::any_io_executor& executor) : resolver(executor), done(executor, base::Instant::max()) {}
-    tcp::resolver resolver;
-    asio::steady_timer done;  // cancelled when the answer is here
-    error_code error;
-    std::vector<tcp::endpoint> endpoints;
-    bool answered = false;
-};
-
-asio::awaitable<base::Result<std::vector<tcp::endpoint>>> look_up(const std::string& who, const Name& name,
-                                                                  base::Instant deadline) {
+asio::awaitable<base::Result<Endpoints>> look_up(const std::string& who, const Name& name, base::Instant deadline) {
     if (auto known = known_endpoints(name)) {
         if (!known->empty()) co_return *std::move(known);
         co_return base::fail(base::Errc::source_unavailable, "cannot resolve " + name.host + ": Host not found");
     }
     const auto executor = co_await asio::this_coro::executor;
-    const auto lookup = std::make_shared<Lookup>(executor);
-    lookup->resolver.async_resolve(name.host, name.port,
-                                   [lookup](error_code error, const tcp::resolver::results_type& results) {
-                                       lookup->error = error;
-                                       for (const auto& result : results)
-                                           lookup->endpoints.emplace_back(result.endpoint());
-                                       lookup->answered = true;
-                                       lookup->done.cancel();
-                                   });
-    lookup->done.expires_at(deadline);
-    co_await lookup->done.async_wait(quiet);
-    if (!lookup->answered) {
-        if (now() >= deadline) co_return too_late(who);
-        co_return base::fail(base::Errc::cancelled);
-    }
-    if (lookup->error)
-        co_return base::fail(base::Errc::source_unavailable,
-                             "cannot resolve " + name.host + ": " + lookup->error.message());
-    co_return std::move(lookup->endpoints);
+    auto found = co_await lookup_of(executor).find(name.host, name.port, deadline);
+    if (!found && found.error().code == base::Errc::deadline_exceeded) co_return too_late(who);
+    co_return found;
 }
 
 // What `host` stands for without asking anyone: an address in any of the forms that resolvers take ("127.1"), or

@@ -1,10 +1,11 @@
 #include "virt/lane_thread.hpp"
 
+#include "base/signals_blocked.hpp"
+
 #include <boost/asio/post.hpp>
 #include <fmt/format.h>
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <cassert>
 #include <chrono>
@@ -16,24 +17,6 @@
 
 namespace ghost::virt {
 namespace {
-
-// Signals are for the loop's thread; faults stay where they happen. Restores on leaving, since a thread inherits the
-// mask of the one that makes it.
-class SignalsBlocked {
-public:
-    SignalsBlocked() {
-        sigset_t all;
-        sigfillset(&all);
-        for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) sigdelset(&all, fault);
-        pthread_sigmask(SIG_BLOCK, &all, &before_);
-    }
-    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-    SignalsBlocked(const SignalsBlocked&) = delete;
-    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
-private:
-    sigset_t before_{};
-};
 
 LaneThread::Outcome perform(Connection& connection, LaneThread::Task task) {
     LaneThread::Outcome outcome;
@@ -99,7 +82,7 @@ LaneThread::LaneThread(const std::string& name, std::string uri, ConnectOptions 
                        std::shared_ptr<Mailbox> mailbox, Reports reports)
     : state_(std::make_shared<State>(std::move(uri), std::move(options), std::move(mailbox), std::move(reports))) {
     assert(name.size() <= 15);
-    const SignalsBlocked blocked;
+    const base::SignalsBlocked blocked;
     thread_ = std::thread{[state = state_] { run(*state); }};
     pthread_setname_np(thread_.native_handle(), name.c_str());
 }

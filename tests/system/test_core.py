@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from urllib.request import urlopen
@@ -406,6 +407,26 @@ def test_an_agent_that_stops_says_goodbye(agent, core):
     assert core.agent()["presence"] == "left" and core.agent()["reasons"]["shutdown"] > 0
     agent.start()
     until_link(agent, "connected")
+
+
+@pytest.fixture
+def silent_name_server(directory):
+    """It takes questions and answers none; libc waits minutes for it. The socket that hears them."""
+    file = os.path.join(directory, "resolv.conf")
+    with open(file, "w", encoding="ascii") as text:
+        text.write("nameserver 127.0.0.1\noptions timeout:30 attempts:5\n")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 53))
+        server.settimeout(30)
+        subprocess.run(["mount", "--bind", file, "/etc/resolv.conf"], check=True)
+        yield server
+        subprocess.run(["umount", "/etc/resolv.conf"], check=True)
+
+
+def test_a_stop_waits_for_no_name_server(node, core, silent_name_server):
+    agent = node(core, agent={"name": "node-2", "api_url": "https://core.example.net"}).spawn()
+    assert b"example" in silent_name_server.recv(512)
+    assert agent.stop() == 0
 
 
 # ---- certificates ----
