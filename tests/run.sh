@@ -105,8 +105,8 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 export TSAN_OPTIONS=${TSAN_OPTIONS:-suppressions=$root/tests/tsan.supp:second_deadlock_stack=1}
 
 test_targets='(unit|component)_[a-z_0-9]*'
-# Where threads meet: the log's writer, lanes and the event bridge, the disk pool and the database.
-threaded_targets='(unit|component)_(base|storage|virt_lanes)'
+# Where threads meet: the log's writer, lanes and the event bridge, the disk pool and the database, names looked up.
+threaded_targets='(unit|component)_(base|storage|virt_lanes|net_lookup)'
 
 build_and_run() { # preset, targets' expression, label
     local preset=$1 expression=$2 label=$3
