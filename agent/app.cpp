@@ -42,7 +42,8 @@ CoreSettings core_settings(const Config& config) {
             .interval = config.agent.heartbeat_interval,
             .state_dir = config.state_dir,
             .certificate = config.core.tls.cert,
-            .key = config.core.tls.key};
+            .key = config.core.tls.key,
+            .ca = config.core.tls.ca};
 }
 
 std::vector<std::uint16_t> tailnet_ports(const Config& config) {
@@ -409,7 +410,7 @@ void App::reload(const Reload& fresh) {
         config_.api.tls = config.api.tls;
         config_.grpc.tls = config.grpc.tls;  // where the API's stand when it has none of its own; nothing else reads it
     }
-    tasks_.spawn("certificate for Core", core_.reload_certificate());
+    tasks_.spawn("certificates for Core", core_.reload_files());
     config_.images.catalogue = config.images.catalogue;
     images_.use_catalogue(config.images.catalogue);
     // What was swapped just now is not among what needs a restart.

@@ -26,8 +26,6 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <system_error>
 #include <utility>
 
@@ -135,17 +133,6 @@ std::unique_ptr<net::Web> make_web(const Config& config) {
     return net::make_web({std::move(*tls), config.images.allow_private_addresses, std::move(*proxy)});
 }
 
-// Its trust root is its own.
-heartbeat::HttpsCore make_core_link(const Config& config) {
-    const auto& path = config.core.tls.ca;
-    if (path.empty()) return heartbeat::HttpsCore{{}};
-    std::ifstream in{path};
-    std::ostringstream out;
-    out << in.rdbuf();
-    if (!in) throw StartFault{fmt::format("core.tls_ca: cannot read {}", path)};
-    return heartbeat::HttpsCore{std::move(out).str()};
-}
-
 int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
     asio::io_context loop{1};
     base::SystemClock clock;
@@ -160,7 +147,7 @@ int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
     virt::LibvirtHypervisor hypervisor{
         loop, config.libvirt.uri, clock, random, log, {.virt_type = config.libvirt.virt_type}};
     const auto web = make_web(config);
-    auto core = make_core_link(config);
+    heartbeat::HttpsCore core;
     const auto network = net::make_network_watch(loop.get_executor());
     if (!network) log.warn("changes of the network aren't noticed", {{"error", network.error().detail}});
     const auto tailscaled = config.tailscale.socket.empty() ? std::unique_ptr<net::Client>{}

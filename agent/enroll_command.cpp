@@ -203,8 +203,8 @@ asio::awaitable<Result<Joined>> join(Scene scene, heartbeat::Identity identity, 
     CredentialFiles credentials{files, scene.config.state_dir};
     auto ca = scene.ca.empty() ? Result<std::string>{} : co_await files.read(scene.ca, largest_ca);
     if (!ca) co_return base::fail(std::move(ca.error()));
-    heartbeat::HttpsCore core{*std::move(ca)};
-    if (auto used = core.use({}); !used) co_return base::fail(std::move(used.error()));
+    heartbeat::HttpsCore core;
+    if (auto used = core.use({}, *std::move(ca)); !used) co_return base::fail(std::move(used.error()));
     Joining joining{.url = scene.wish.core,
                     .token = scene.wish.token,
                     .name = scene.wish.name.empty() ? node_name(scene.config) : scene.wish.name,

@@ -49,8 +49,9 @@ public:
     [[nodiscard]] virtual boost::asio::awaitable<base::Result<CoreAnswer>> send(CoreCall call) = 0;
     // The next call connects anew, and resolves names again.
     virtual void drop() = 0;
-    // From the next call on. Errors: io_error with a sentence; the old ones stay then.
-    [[nodiscard]] virtual base::Result<void> use(Credentials credentials) = 0;
+    // From the next call on. `root`: PEM, the configuration's trust root, empty for the system's store until an
+    // enrolment brings another; nullopt: the one before. Errors: io_error with a sentence; all stays as it is then.
+    [[nodiscard]] virtual base::Result<void> use(Credentials credentials, std::optional<std::string> root) = 0;
 };
 
 }  // namespace ghost::heartbeat

@@ -50,14 +50,16 @@ std::optional<std::chrono::seconds> retry_after_in(const net::Headers& headers) 
     return std::chrono::seconds{value};
 }
 
-base::Result<void> HttpsCore::use(Credentials credentials) {
-    auto ca = ca_;
+base::Result<void> HttpsCore::use(Credentials credentials, std::optional<std::string> root) {
+    auto trusted = std::move(root).value_or(root_);
+    auto ca = trusted;
     if (!credentials.ca.empty()) ca += "\n" + credentials.ca;
     const bool enrolled = !credentials.certificate.empty();
     auto tls = net::make_client_tls(net::TlsTexts{.certificate = credentials.certificate,
                                                   .key = enrolled ? credentials.key : std::string{},
                                                   .ca = std::move(ca)});
     if (!tls) return base::fail(tls.error());
+    root_ = std::move(trusted);
     tls_ = std::move(*tls);
     client_.reset();
     return {};

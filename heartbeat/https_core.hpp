@@ -11,18 +11,15 @@ namespace ghost::heartbeat {
 
 class HttpsCore final : public CoreLink {
 public:
-    // `ca`: PEM, the trust root of the configuration; empty: the system's store, until an enrolment brings another.
-    explicit HttpsCore(std::string ca) : ca_(std::move(ca)) {}
-
     [[nodiscard]] boost::asio::awaitable<base::Result<CoreAnswer>> send(CoreCall call) override;
     void drop() override { client_.reset(); }
-    [[nodiscard]] base::Result<void> use(Credentials credentials) override;
+    [[nodiscard]] base::Result<void> use(Credentials credentials, std::optional<std::string> root) override;
 
     static constexpr std::chrono::seconds connect_limit{5};
     static constexpr std::size_t max_answer = 4 * 1024 * 1024;
 
 private:
-    std::string ca_;
+    std::string root_;
     net::TlsContext tls_;
     std::string origin_;                   // that client_ leads to
     std::shared_ptr<net::Client> client_;  // shared: a call under way outlives a drop

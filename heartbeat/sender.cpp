@@ -151,13 +151,13 @@ asio::awaitable<void> Sender::take_credentials(Link::Effects& effects) {
         fresh.ca = enrolled->ca;
     else if (!renewed->ca.empty())
         fresh.ca = renewed->ca;
-    auto done = p_.core.use(fresh);
+    auto done = p_.core.use(fresh, {});
     if (done)
         done = enrolled ? co_await p_.keeper.keep_enrolment(*enrolled, token_hash_)
                         : co_await p_.keeper.keep_certificate(*renewed);
     if (!done) {
         p_.log.error("what Ghost Core certified can't be used or kept", {{"error", done.error().detail}});
-        if (const auto back = p_.core.use(credentials_); !back)
+        if (const auto back = p_.core.use(credentials_, {}); !back)
             p_.log.error("nor what was there before", {{"error", back.error().detail}});
         p_.link.not_adopted(done.error(), p_.clock.now(), p_.clock.wall());
         co_return;

@@ -71,6 +71,15 @@ asio::awaitable<base::Result<heartbeat::Credentials>> GhostCore::load_credential
     co_return heartbeat::Credentials{*std::move(key), *std::move(certificate), {}};
 }
 
+asio::awaitable<base::Result<std::string>> GhostCore::load_root() {
+    if (settings_.ca.empty()) co_return std::string{};
+    auto root = co_await p_.files.read(settings_.ca, pem_limit);
+    if (!root) co_return root;
+    if (const auto usable = net::make_client_tls(net::TlsTexts{.certificate = {}, .key = {}, .ca = *root}); !usable)
+        co_return base::fail(usable.error());
+    co_return root;
+}
+
 void GhostCore::restore(const storage::StoredState& state) {
     std::vector<heartbeat::Fact> facts;
     facts.reserve(state.outbox.size());
@@ -92,11 +101,13 @@ asio::awaitable<void> GhostCore::open() {
     if (!enabled()) co_return;
     const bool own = has_own_certificate();
     auto credentials = co_await load_credentials();
+    auto root = co_await load_root();
     base::Result<void> usable;
     std::optional<net::CertificateFacts> certificate;
     std::string csr;
     if (!credentials) usable = base::fail(credentials.error());
-    if (usable) usable = p_.link->use(*credentials);
+    if (usable && !root) usable = base::fail(root.error());
+    if (usable) usable = p_.link->use(*credentials, *root);
     if (usable && !credentials->certificate.empty()) {
         auto facts_of = net::read_certificate(credentials->certificate);
         if (!facts_of)
@@ -117,11 +128,12 @@ asio::awaitable<void> GhostCore::open() {
     }
     if (!usable) {
         const auto before = std::exchange(fault_, {});
-        fault_ = fmt::format("{}: {}", own ? credential_files_.folder() : "core.tls_cert, core.tls_key",
-                             usable.error().detail);
+        const auto operators = root ? "core.tls_cert, core.tls_key" : "core.tls_ca";
+        fault_ = fmt::format("{}: {}", own && root ? credential_files_.folder() : operators, usable.error().detail);
         if (fault_ != before) p_.log.error("the link to Ghost Core can't be used", {{"error", fault_}});
         co_return;
     }
+    root_ = *std::move(root);
     // Core names its agents in their certificates; one that an operator made does so, too.
     auto agent_id = own ? p_.identity.agent_id : certificate->common_name;
     const auto boot = co_await storage::boot_id(p_.files);
@@ -142,15 +154,21 @@ asio::awaitable<void> GhostCore::open() {
     runner_.recover();
 }
 
-asio::awaitable<void> GhostCore::reload_certificate() {
-    if (!sender_ || has_own_certificate()) co_return;
+asio::awaitable<void> GhostCore::reload_files() {
+    if (!sender_) co_return;
+    const auto root = co_await load_root();
+    if (root && *root == root_ && has_own_certificate()) co_return;
     const auto credentials = co_await load_credentials();
-    const auto used = credentials ? p_.link->use(*credentials) : base::Result<void>{base::fail(credentials.error())};
+    base::Result<void> used;
+    if (!root) used = base::fail(root.error());
+    if (used && !credentials) used = base::fail(credentials.error());
+    if (used) used = p_.link->use(*credentials, *root);
     if (used) {
-        sender_->network_changed();  // whoever was refused with the old one tries again
+        root_ = *root;
+        sender_->network_changed();  // whoever was refused with the old ones tries again
         co_return;
     }
-    p_.log.error("the certificate for Ghost Core stays as it is", {{"error", used.error().detail}});
+    p_.log.error("the certificates for Ghost Core stay as they are", {{"error", used.error().detail}});
 }
 
 asio::awaitable<void> GhostCore::run() {

@@ -45,6 +45,7 @@ struct CoreSettings {
     // A certificate of the operator's, and its key: files. Empty: the agent enrols.
     std::string certificate;
     std::string key;
+    std::string ca;  // file of the trust root; empty: the system's
 };
 
 class GhostCore final : public heartbeat::CoreKeeper {
@@ -98,8 +99,8 @@ public:
     // GET /v1's `core`.
     [[nodiscard]] boost::json::object resource() const;
     [[nodiscard]] bool enabled() const noexcept { return p_.link != nullptr && !settings_.url.empty(); }
-    // A certificate of the operator's may have been renewed.
-    [[nodiscard]] boost::asio::awaitable<void> reload_certificate();
+    // The operator's files, certificate and CA, may be new.
+    [[nodiscard]] boost::asio::awaitable<void> reload_files();
 
     Done keep_enrolment(heartbeat::Enrolled answer, std::string used_token) override;
     Done keep_certificate(heartbeat::Renewed answer) override;
@@ -109,6 +110,7 @@ public:
 
 private:
     boost::asio::awaitable<base::Result<heartbeat::Credentials>> load_credentials();
+    boost::asio::awaitable<base::Result<std::string>> load_root();
     boost::asio::awaitable<void> tend();
     Done commit(storage::Changes changes);
     Done keep_identity(heartbeat::Identity identity);
@@ -126,6 +128,7 @@ private:
     std::optional<heartbeat::Link> link_;      // once opened, of an agent with a Core
     std::optional<heartbeat::Sender> sender_;  // likewise
     CommandRunner runner_;
+    std::string root_;                                              // core.tls_ca's content, as it is used
     std::string fault_;                                             // why nothing is sent
     std::map<std::string, std::vector<std::uint64_t>> held_facts_;  // operation -> revs, until its end is on disk
     boost::json::array conditions_;                                 // as they were last looked at

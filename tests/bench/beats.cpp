@@ -153,10 +153,8 @@ struct Measured {
 class Agent {
 public:
     Agent(const Core& core, const std::string& ca)
-        : https_(ca),
-          key_(got(net::make_private_key())),
-          link_(settings(core), {}, {node_, view_, inbox_, outbox_, random_}) {
-        if (const auto used = https_.use({key_, "", ""}); !used) throw std::runtime_error{used.error().detail};
+        : key_(got(net::make_private_key())), link_(settings(core), {}, {node_, view_, inbox_, outbox_, random_}) {
+        if (const auto used = https_.use({key_, "", ""}, ca); !used) throw std::runtime_error{used.error().detail};
     }
 
     // The next call, made; false: it was a beat with news, or none.
@@ -173,7 +171,7 @@ public:
         auto effects = link_.took(call, answer, now_, now_ + std::chrono::milliseconds{1}, clock_.wall());
         if (effects.enrolled) {
             credentials_ = {key_, effects.enrolled->certificate, effects.enrolled->ca};
-            if (const auto used = https_.use(credentials_); !used) throw std::runtime_error{used.error().detail};
+            if (const auto used = https_.use(credentials_, {}); !used) throw std::runtime_error{used.error().detail};
             link_.adopt(*effects.enrolled, "", now_, clock_.wall());
         }
         const bool idle_beat = call.call == Call::heartbeat && !call.body.contains("delta");

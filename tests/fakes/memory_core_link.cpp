@@ -21,7 +21,7 @@ net::Request request_at_core(const heartbeat::CoreCall& call) {
     return request;
 }
 
-base::Result<void> MemoryCoreLink::use(heartbeat::Credentials credentials) {
+base::Result<void> MemoryCoreLink::use(heartbeat::Credentials credentials, std::optional<std::string>) {
     if (!credentials.certificate.empty())
         if (auto pair = net::check_pair(credentials.certificate, credentials.key); !pair && shown.empty()) return pair;
     credentials_ = std::move(credentials);

@@ -23,7 +23,7 @@ public:
 
     boost::asio::awaitable<base::Result<heartbeat::CoreAnswer>> send(heartbeat::CoreCall call) override;
     void drop() override { ++drops_; }
-    base::Result<void> use(heartbeat::Credentials credentials) override;
+    base::Result<void> use(heartbeat::Credentials credentials, std::optional<std::string> root) override;
 
     enum class Way : std::uint8_t {
         open,

@@ -471,18 +471,38 @@ def test_an_enrolment_whose_answer_is_lost_is_made_once(node, own_core):
     assert own_core.agent()["certificates"] == 2, "one of them was lost"
 
 
-def test_a_certificate_of_the_operators_needs_no_enrolment(node, core, directory):
+@pytest.fixture(scope="module")
+def by_hand(core, directory):
+    """A certificate and its key that an operator had Core's CA sign."""
     identity = os.path.join(directory, "operators")
     openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
             "-subj", "/CN=node-by-hand", "-keyout", f"{identity}.key", "-out", f"{identity}.csr")
     openssl("x509", "-req", "-in", f"{identity}.csr", "-CA", core.ca, "-CAkey", f"{core.directory}/ca.key",
             "-set_serial", "77", "-days", "2", "-out", f"{identity}.pem")
-    agent = node(core, agent={"name": "operators", "api_url": core.url},
-                 core={"tls_cert": f"{identity}.pem", "tls_key": f"{identity}.key", "tls_ca": core.ca})
+    return {"tls_cert": f"{identity}.pem", "tls_key": f"{identity}.key", "tls_ca": core.ca}
+
+
+def test_a_certificate_of_the_operators_needs_no_enrolment(node, core, by_hand):
+    agent = node(core, agent={"name": "operators", "api_url": core.url}, core=by_hand)
     agent.start(ready=False)
     until_link(agent, "connected")
     assert core.agents()["node-by-hand"]["name"] == "operators" and core.agent("operators")["certificates"] == 0
     assert agent.local().ok("GET", "/v1")["agent_id"] == "node-by-hand"
+
+
+def test_a_ca_that_is_replaced_is_trusted_after_a_hangup(node, core, by_hand, pki, directory):
+    trusted = os.path.join(directory, "trusted.crt")
+    shutil.copy(pki.ca.certificate, trusted)
+    agent = node(core, agent={"name": "operators", "api_url": core.url}, core={**by_hand, "tls_ca": trusted})
+    agent.start(ready=False)
+    until_link(agent, "unreachable")
+    with open(trusted, "w", encoding="ascii") as file:
+        file.write("no certificate\n")
+    agent.process.send_signal(signal.SIGHUP)
+    until(lambda: "the certificates for Ghost Core stay as they are" in agent.log_tail(), "it says what is wrong")
+    shutil.copy(core.ca, trusted)
+    agent.process.send_signal(signal.SIGHUP)
+    until_link(agent, "connected")
 
 
 def test_an_agent_enrolled_by_hand_connects_when_it_starts(node, core):

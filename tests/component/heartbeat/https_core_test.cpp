@@ -118,9 +118,9 @@ struct Scene {
         settings.boot_id = "boot";
         settings.key = net::make_private_key().value();
         settings.csr = net::make_csr(settings.key, settings.install_id).value();
-        core.emplace(content(server->ca_file()));
+        core.emplace();
         heartbeat::Credentials credentials{settings.key, "", ""};
-        REQUIRE(core->use(credentials));
+        REQUIRE(core->use(credentials, content(server->ca_file())));
         link.emplace(settings, heartbeat::Membership{}, heartbeat::Link::Parts{node, view, inbox, outbox, random});
         sender.emplace(loop.get_executor(), heartbeat::Sender::Parts{*core, memory, *link, inbox, outbox, clock, log},
                        credentials, heartbeat::token_digest("t0ken"));

@@ -35,7 +35,7 @@ public:
         co_return script_(call);
     }
     void drop() override {}
-    base::Result<void> use(heartbeat::Credentials) override { return {}; }
+    base::Result<void> use(heartbeat::Credentials, std::optional<std::string>) override { return {}; }
 
     std::vector<heartbeat::CoreCall> calls;
 
