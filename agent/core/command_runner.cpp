@@ -97,10 +97,13 @@ void CommandRunner::recover() {
     for (const auto* command : p_.inbox.all()) {
         if (is_final(command->state)) continue;
         const auto operation = operation_of(*command);
-        // What follows it for the same VM waits for its end, as before.
-        if (operation)
-            queue(operation->target.type == "vm" ? "vm " + operation->target.name : target_of(*command), command->id);
-        else if (command->state == CommandState::running)
+        // It runs, though that may not have been kept, and Core may have been told. What follows it for the same VM
+        // waits for its end, as before.
+        if (operation) {
+            const auto line = operation->target.type == "vm" ? "vm " + operation->target.name : target_of(*command);
+            (void)p_.inbox.change(command->id, CommandState::running, operation->id, {});
+            queue(line, command->id);
+        } else if (command->state == CommandState::running)
             tasks_.spawn(
                 "command " + command->id,
                 change(command->id, CommandState::failed, {},

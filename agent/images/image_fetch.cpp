@@ -270,6 +270,14 @@ asio::awaitable<void> ImageService::remove_if_nobodys(ImageBlob blob) {
     if (!gone) p_.log.warn("a blob without a name stays", {{"digest", blob.digest}, {"error", gone.error().detail}});
 }
 
+// One that is here whole. A record that can't be written now is found at the next start as it is.
+asio::awaitable<void> ImageService::finish_found(std::string name) {
+    if (co_await finish_fetch(name)) co_return;
+    auto image = images_.at(name);
+    image.state = ImageState::available;
+    put(std::move(image));
+}
+
 // Before anything is gone on with: what a crash left half done and no operation owns.
 asio::awaitable<void> ImageService::settle() {
     std::vector<std::string> downloading;
@@ -280,7 +288,7 @@ asio::awaitable<void> ImageService::settle() {
     }
     for (const auto& name : downloading) {
         if (co_await was_fetched(name))
-            (void)co_await finish_fetch(name);
+            co_await finish_found(name);
         else if (!p_.operations.busy("image:" + name))
             co_await forget(name);
     }

@@ -189,6 +189,7 @@ private:
     [[nodiscard]] boost::asio::awaitable<std::optional<storage::Blob>> with_checksum(std::string checksum);
     Done announce(std::string name, storage::Blob blob, Proof proof);
     Done finish_fetch(std::string name);
+    boost::asio::awaitable<void> finish_found(std::string name);
     boost::asio::awaitable<void> forget(std::string name);
     [[nodiscard]] storage::OnProgress shown_by(OperationControl& control, bool others_pass) const;
 

@@ -313,6 +313,36 @@ TEST_CASE_METHOD(CoreWorld, "the end of a command is told once it is kept", "[co
     CHECK(stand_in.command(started)->told == "rejected");
 }
 
+TEST_CASE_METHOD(CoreWorld, "a command that runs is told so after a restart, too, when that couldn't be kept",
+                 "[core]") {
+    boot();
+    add_image();
+    (void)create_vm();
+    hypervisor->on_shutdown(get("/v1/vms/web").text("/id"), fakes::FakeHypervisor::Shutdown::ignore);
+    hypervisor->hang("power_off");
+    const auto stop = command({{"kind", "vm.stop"}, {"target", "web"}, {"params", json::object{{"timeout_s", 300}}}});
+    pass(25s);
+    CHECK(stand_in.command(stop)->state == "running");
+    store.on_commit([&](const storage::Changes& changes) {
+        if (std::holds_alternative<storage::OperationRow>(changes.front()))
+            store.fail_always(base::Error{base::Errc::insufficient_storage, "the disk is full"});
+    });
+    const auto force = command({{"kind", "vm.stop"}, {"target", "web"}, {"params", json::object{{"force", true}}}});
+    pass(25s);
+    CHECK(stand_in.command(force)->state == "running");
+    REQUIRE(store.commands().at(force).document.contains("accepted"));
+    crash();
+    store.on_commit({});
+    store.fail_always({});
+    before_boot = [](fakes::FakeHypervisor& fresh) { fresh.hang("domains"); };
+    boot();
+    pass(25s);
+    CHECK(stand_in.command(force)->state == "running");
+    hypervisor->release("domains");
+    CHECK(outcome(stop, 10min).ended());
+    CHECK(outcome(force, 10min).ended());
+}
+
 TEST_CASE_METHOD(CoreWorld, "a secret of a command is in no database", "[core]") {
     boot();
     add_image();

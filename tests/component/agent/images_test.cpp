@@ -1,5 +1,7 @@
 #include "component/agent/world.hpp"
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/json/serialize.hpp>
 #include <catch2/catch.hpp>
 
@@ -112,6 +114,28 @@ TEST_CASE("an add cut off by a crash is gone on with, whatever was committed of 
         CHECK(world.store.images().contains("tiny"));
         CHECK(world.post("/v1/vms?wait=60", vm_body("web")).status == 201);
     }
+}
+
+TEST_CASE("an image that a crash left whole is there after a start that can't write that down") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto available = world.store.images().at("tiny").document;
+    auto downloading = available;
+    downloading.replace(downloading.find("available"), 9, "downloading");
+    world.crash();
+    boost::asio::co_spawn(world.loop, world.store.commit({storage::ImageRow{"tiny", downloading}}),
+                          boost::asio::detached);
+    world.settle();
+    world.store.fail_always(base::Error{base::Errc::io_error, "no luck"});
+    world.boot();
+    CHECK(world.get("/v1/images/tiny").text("/state") == "available");
+    world.crash();
+    CHECK(world.store.images().at("tiny").document == downloading);
+    world.store.fail_always({});
+    world.boot();
+    CHECK(world.get("/v1/images/tiny").text("/state") == "available");
+    CHECK(world.store.images().at("tiny").document.contains("available"));
 }
 
 TEST_CASE("a delete of an image cut off by a crash is finished at the next start") {
