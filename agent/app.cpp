@@ -134,9 +134,9 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
     io_resumer_.busy = [this](const std::string& id) { return operations_.busy(id); };
     connect_images();
     vms_.on_created = [this] { metrics_.vm_created(); };
-    vms_.on_deleted = [this] {
+    vms_.on_deleted = [this](const Vm& vm) {
         metrics_.vm_deleted();
-        if (images_.has_older_blobs()) tasks_.spawn("older images", images_.tidy());
+        if (images_.vm_left(vm.plan.image_digest)) tasks_.spawn("older images", images_.tidy());
     };
     operations_.on_change = [this](const Operation& operation) {
         if (is_terminal(operation.state)) {

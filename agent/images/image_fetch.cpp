@@ -210,6 +210,7 @@ asio::awaitable<std::optional<storage::Blob>> ImageService::with_checksum(std::s
 // blob outlives a delete of the first.
 ImageService::Done ImageService::announce(std::string name, storage::Blob blob, Proof proof) {
     while (dropping_.contains(blob.digest)) co_await dropped_.wait();
+    left_over_.erase(blob.digest);
     const auto it = images_.find(name);
     assert(it != images_.end() && "its name is taken while it is fetched");
     if (it == images_.end()) co_return base::fail(name_is_gone(name));

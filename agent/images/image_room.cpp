@@ -269,11 +269,14 @@ ImageService::Done ImageService::evict_now(Evictable what) {
     auto done = changes.empty() ? base::Result<void>{} : co_await base::shielded(p_.store.commit(std::move(changes)));
     if (done) {
         done = co_await p_.cache.remove(what.digest, what.format);
+        if (!done) left_over_.insert(what.digest);
     } else {
         for (auto& image : given_up) put(std::move(image));
     }
-    if (done)
+    if (done) {
         for (auto& [name, image] : images_) std::erase(image.older, what.digest);
+        left_over_.erase(what.digest);
+    }
     dropping_.erase(what.digest);
     dropped_.notify();
     co_return done;
@@ -325,8 +328,18 @@ asio::awaitable<Outcome> ImageService::run_prune(OperationControl& control) {
     co_return outcome;
 }
 
-bool ImageService::has_older_blobs() const noexcept {
-    return std::ranges::any_of(images_, [](const auto& entry) { return !entry.second.older.empty(); });
+bool ImageService::is_to_go(const std::string& digest) const {
+    return left_over_.contains(digest) || std::ranges::any_of(images_, [&digest](const auto& entry) {
+               return std::ranges::find(entry.second.older, digest) != entry.second.older.end();
+           });
+}
+
+bool ImageService::vm_left(const std::string& digest) {
+    if (digest.empty()) return false;
+    const auto has_it = [&digest](const auto& entry) { return entry.second.digest == digest; };
+    if (std::ranges::any_of(images_, has_it)) return false;
+    left_over_.insert(digest);
+    return true;
 }
 
 // Those that the name pointed at before; what VMs stand on stays, without a name.
@@ -341,15 +354,15 @@ asio::awaitable<void> ImageService::drop_older(Image image) {
     }
 }
 
-// Downloads that nobody went on with for long, and blobs without a name: a refresh left them to VMs which are gone, or
-// they couldn't be deleted with their name.
+// Downloads that nobody went on with for long, and blobs that names or VMs left which are gone. Others without a name
+// are for the owner to judge: names may have been lost with a database.
 asio::awaitable<void> ImageService::tidy() {
     const auto all = co_await evictable();
     if (!all) co_return;
     for (const auto& one : *all) {
         const bool old_part = !one.part.empty() && p_.clock.wall() - one.last_used > part_patience;
         const bool nameless = one.part.empty() && one.image.empty();
-        if (!old_part && !nameless) continue;
+        if (!old_part && !(nameless && is_to_go(one.digest))) continue;
         if (const auto gone = co_await evict(one); !gone)
             p_.log.warn("what nobody needs can't be deleted",
                         {{"what", describe(one)}, {"error", gone.error().detail}});

@@ -101,9 +101,11 @@ public:
     // Brings the cache back within images.cache_max, and off the owner's share of the disk, as far as what nobody uses
     // goes.
     [[nodiscard]] boost::asio::awaitable<void> trim();
-    // Takes away downloads that nobody went on with for long, and blobs that have no name and no use.
+    // Takes away downloads that nobody went on with for long, and blobs that names or VMs left behind
+    // which are gone.
     [[nodiscard]] boost::asio::awaitable<void> tidy();
-    [[nodiscard]] bool has_older_blobs() const noexcept;
+    // A VM that stood on the blob is gone: nobody may need it any more, and tidy() looks. False: it can't be so.
+    [[nodiscard]] bool vm_left(const std::string& digest);
 
     // Operations are about to be interrupted: what was fetched is kept for the next start.
     void close() noexcept { closing_ = true; }
@@ -208,6 +210,7 @@ private:
     [[nodiscard]] boost::asio::awaitable<base::Result<std::vector<Evictable>>> evictable();
     Done evict(Evictable what);
     Done evict_now(Evictable what);
+    [[nodiscard]] bool is_to_go(const std::string& digest) const;
     boost::asio::awaitable<Outcome> run_prune(OperationControl& control);
     boost::asio::awaitable<void> drop_older(Image image);
 
@@ -225,6 +228,7 @@ private:
     std::map<std::string, unsigned> wanted_;  // names, by how many operations see to it that they are fetched
     std::set<std::string> recorded_;          // names that the database may have a row of
     std::set<std::string> dropping_;          // digests whose blobs are being deleted
+    std::set<std::string> left_over_;         // digests whose names are gone, and whose blobs are to go
     base::Notifier dropped_;
     base::Notifier changed_;
     std::set<std::string> parts_in_use_;             // work names of downloads under way

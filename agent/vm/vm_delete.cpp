@@ -90,9 +90,9 @@ asio::awaitable<Outcome> VmService::run_remove(OperationControl& control, std::s
         outcome.changes.emplace_back(storage::EraseVm{id});
         for (auto& image : p_.images.used_until_now(vm.plan.image_digest))
             outcome.changes.emplace_back(std::move(image));
-        outcome.applied = [this, id] {
-            p_.index.erase(id);
-            if (on_deleted) on_deleted();
+        outcome.applied = [this, vm] {
+            p_.index.erase(vm.id);
+            if (on_deleted) on_deleted(vm);
         };
         co_return outcome;
     }

@@ -101,9 +101,8 @@ public:
     // Whether changes are taken: the hypervisor is connected, was read, and answers. Error: hypervisor_unavailable.
     [[nodiscard]] base::Result<void> ready_for_work() const;
 
-    // Counters for metrics.
     std::function<void()> on_created;
-    std::function<void()> on_deleted;
+    std::function<void(const Vm&)> on_deleted;
 
 private:
     using Done = boost::asio::awaitable<base::Result<void>>;

@@ -395,6 +395,23 @@ TEST_CASE("a refresh moves the name to a newer blob, and VMs keep theirs") {
     CHECK(world.files.exists(shop.blob('a')));
 }
 
+TEST_CASE("a blob that a refresh left goes with its last VM, also when the name went before") {
+    World world;
+    Shop shop{world};
+    world.boot();
+    REQUIRE(shop.add('a').status == 201);
+    const auto old_blob = shop.blob('a');
+    REQUIRE(shop.make_vm("web", 'a').status == 201);
+    shop.offer('a', 'n');
+    CHECK(world.post("/v1/images/a/refresh?wait=60").status == 200);
+    CHECK(world.call(net::Method::del, "/v1/images/a?wait=60").status == 200);
+    CHECK(world.files.exists(old_blob));
+    CHECK_FALSE(world.files.exists(shop.blob('a')));
+    CHECK(world.call(net::Method::del, "/v1/vms/web?wait=60").status == 200);
+    world.pass(1s);
+    CHECK_FALSE(world.files.exists(old_blob));
+}
+
 TEST_CASE("a refresh that a crash cut off is gone on with, or leaves nothing") {
     for (int kept = 1; kept <= 5; ++kept) {
         CAPTURE(kept);
