@@ -84,8 +84,14 @@ std::optional<Wall> wall_from_rfc3339(std::string_view text) {
     const std::chrono::year_month_day date{std::chrono::year{*year}, std::chrono::month{static_cast<unsigned>(*month)},
                                            std::chrono::day{static_cast<unsigned>(*day)}};
     if (!date.ok() || *hour > 23 || *minute > 59 || *second > 60) return std::nullopt;
-    return Wall{std::chrono::sys_days{date}} + std::chrono::hours{*hour} + std::chrono::minutes{*minute} +
-           std::chrono::seconds{*second} + *fraction - *offset;
+    const auto whole = std::chrono::sys_time<std::chrono::seconds>{std::chrono::sys_days{date}} +
+                       std::chrono::hours{*hour} + std::chrono::minutes{*minute} + std::chrono::seconds{*second} -
+                       *offset;
+    // What our clock can't tell is as far away as it can.
+    using std::chrono::seconds;
+    if (whole >= std::chrono::time_point_cast<seconds>(Wall::max())) return Wall::max();
+    if (whole <= std::chrono::time_point_cast<seconds>(Wall::min())) return Wall::min();
+    return Wall{whole} + *fraction;
 }
 
 }  // namespace ghost::base

@@ -194,6 +194,11 @@ TEST_CASE("times are read as they are written") {
     CHECK(base::wall_from_rfc3339("2026-01-02t12:00:00z") == noon);
     CHECK(base::wall_from_rfc3339("2026-01-02T12:00:00.250Z") == noon + 250ms);
     CHECK(base::wall_from_rfc3339("2026-01-02T12:00:00.123456789Z") == noon + 123ms);
+    // Beyond what our clock can tell.
+    CHECK(base::wall_from_rfc3339("9999-12-31T23:59:59Z") == base::Wall::max());
+    CHECK(base::wall_from_rfc3339("2262-04-11T00:00:00Z") < base::Wall::max());
+    CHECK(base::wall_from_rfc3339("2300-01-01T00:00:00-12:00") == base::Wall::max());
+    CHECK(base::wall_from_rfc3339("0001-01-01T00:00:00Z") == base::Wall::min());
     CHECK(base::wall_from_rfc3339("2026-01-02T14:00:00+02:00") == noon);
     CHECK(base::wall_from_rfc3339("2026-01-02T06:30:00-05:30") == noon);
     CHECK(base::wall_from_rfc3339(base::rfc3339_ms(noon + 1ms)) == noon + 1ms);
