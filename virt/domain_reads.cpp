@@ -3,6 +3,7 @@
 #include "virt/domain_stats.hpp"
 #include "virt/domain_survey.hpp"
 #include "virt/domain_xml.hpp"
+#include "virt/hypervisor.hpp"
 
 #include <boost/asio/ip/address.hpp>
 #include <fmt/format.h>
@@ -203,18 +204,26 @@ Result<std::vector<std::string>> read_addresses(virConnectPtr connection, const 
     const std::unique_ptr<virDomainInterfacePtr, InterfacesFree> owner{list, InterfacesFree{count}};
     for (const auto* const nic : std::span{list, static_cast<std::size_t>(count)})
         for (const auto& address : std::span{nic->addrs, nic->naddrs})
-            if (is_reachable_address(address.addr) && std::ranges::find(addresses, address.addr) == addresses.end())
-                addresses.emplace_back(address.addr);
+            if (auto reachable = reachable_address(address.addr);
+                reachable && addresses.size() < max_addresses &&
+                std::ranges::find(addresses, *reachable) == addresses.end())
+                addresses.push_back(*std::move(reachable));
     return addresses;
 }
 
-bool is_reachable_address(std::string_view text) {
+std::optional<std::string> reachable_address(std::string_view text) {
     boost::system::error_code failed;
-    const auto address = boost::asio::ip::make_address(text, failed);
-    if (failed || address.is_loopback() || address.is_unspecified() || address.is_multicast()) return false;
-    if (address.is_v6()) return !address.to_v6().is_link_local() && !address.to_v6().is_v4_mapped();
+    auto address = boost::asio::ip::make_address(text, failed);
+    if (failed || address.is_loopback() || address.is_unspecified() || address.is_multicast()) return std::nullopt;
+    if (address.is_v6()) {
+        auto v6 = address.to_v6();
+        if (v6.is_link_local() || v6.is_v4_mapped()) return std::nullopt;
+        v6.scope_id(0);
+        return v6.to_string();
+    }
     constexpr std::uint32_t link_local = 0xa9fe0000;  // 169.254.0.0/16
-    return (address.to_v4().to_uint() & 0xffff0000U) != link_local;
+    if ((address.to_v4().to_uint() & 0xffff0000U) == link_local) return std::nullopt;
+    return address.to_string();
 }
 
 }  // namespace ghost::virt

@@ -7,6 +7,7 @@
 #include "virt/connection.hpp"
 #include "virt/domain.hpp"
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,11 +30,13 @@ namespace ghost::virt {
 [[nodiscard]] base::Result<DomainUsage> read_usage(virConnectPtr connection, const std::string& uuid);
 
 enum class AddressSource : std::uint8_t { leases, guest_agent };
-// Global unicast addresses, in order, without repeats. `agent_seconds`: how long the agent may take for each answer.
+// Global unicast addresses, in order, without repeats, at most max_addresses. `agent_seconds`: how long the agent may
+// take for each answer.
 [[nodiscard]] base::Result<std::vector<std::string>> read_addresses(virConnectPtr connection, const std::string& uuid,
                                                                     AddressSource source, int agent_seconds);
 
-// Not loopback, link-local, unspecified or multicast.
-[[nodiscard]] bool is_reachable_address(std::string_view text);
+// As it is written canonically, without a scope; nullopt for loopback, link-local, unspecified, multicast, and for what
+// is no address: a guest may say anything.
+[[nodiscard]] std::optional<std::string> reachable_address(std::string_view text);
 
 }  // namespace ghost::virt

@@ -65,6 +65,8 @@ struct PoolInfo {
     std::string path;  // directory of a file-based pool
 };
 
+inline constexpr std::size_t max_addresses = 64;  // of a guest; one that has more is known by these
+
 // IPv4 and global IPv6 addresses of a guest, by who told; one may be in both.
 struct Addresses {
     std::vector<std::string> leases;  // the networks' DHCP servers

@@ -129,7 +129,8 @@ asio::awaitable<void> GuestSampler::sample_addresses(std::string id) {
     vm = index_.find(id);
     if (!addresses || vm == nullptr || !is_running(*vm)) co_return;
     std::set<std::string> all{addresses->leases.begin(), addresses->leases.end()};
-    all.insert(addresses->guest.begin(), addresses->guest.end());
+    for (const auto& address : addresses->guest)
+        if (all.size() < virt::max_addresses) all.insert(address);
     // A guest that is busy rebooting answers nothing; what it had is kept until it is off or says otherwise.
     if (all.empty()) co_return;
     auto seen = vm->observed;
