@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <span>
 #include <utility>
 
 namespace ghost::heartbeat {
@@ -23,6 +24,17 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 4> older_kin
 
 constexpr std::chrono::seconds longest_deadline = std::chrono::hours{24};
 
+// Of what Core may send.
+constexpr std::size_t max_commands = 100;  // in one answer
+constexpr std::size_t max_params = 256 * 1024;
+constexpr std::size_t longest_kind = 64;
+constexpr std::size_t longest_target = 255;
+// Of what is said of a fault in it.
+constexpr std::size_t max_problem = 4096;
+constexpr std::size_t longest_detail = 1024;
+constexpr std::size_t longest_fault = 200;
+constexpr std::size_t max_faults = 16;
+
 std::string newer_name(std::string_view kind) {
     const auto* const it = std::ranges::find(older_kinds, kind, &std::pair<std::string_view, std::string_view>::first);
     return std::string{it == older_kinds.end() ? kind : it->second};
@@ -30,9 +42,35 @@ std::string newer_name(std::string_view kind) {
 
 bool needs_target(std::string_view kind) { return kind.starts_with("vm.") && kind != "vm.create"; }
 
+// A problem goes with beats until Core has heard it, and is kept: as much of it as tells what is wrong.
+json::object brief(json::object problem) {
+    const auto shorten = [](json::value& value, std::size_t limit) {
+        if (value.is_string() && value.get_string().size() > limit)
+            value = one_line(std::string_view{value.get_string()}, limit);
+    };
+    for (auto& member : problem) shorten(member.value(), longest_detail);
+    auto* const errors = problem.if_contains("errors");
+    if (errors != nullptr && errors->is_array()) {
+        auto& list = errors->get_array();
+        if (list.size() > max_faults) list.resize(max_faults);
+        for (auto& fault : list)
+            if (fault.is_object())
+                for (auto& member : fault.get_object()) shorten(member.value(), longest_fault);
+    }
+    if (json::serialize(problem).size() <= max_problem) return problem;
+    json::object least;
+    for (const auto* const key : {"type", "title", "status", "detail", "code", "request_id"})
+        if (const auto* const value = problem.if_contains(key); value != nullptr && !value->is_structured())
+            least[key] = *value;
+    return least;
+}
+
 json::object malformed(const std::vector<base::Fault>& faults) {
     json::array errors;
-    for (const auto& fault : faults) errors.push_back({{"pointer", fault.pointer}, {"detail", fault.detail}});
+    for (const auto& fault : faults) {
+        if (errors.size() == max_faults) break;
+        errors.push_back({{"pointer", fault.pointer}, {"detail", fault.detail}});
+    }
     return {{"type", "urn:ghost:problem:validation_failed"},
             {"title", "The command has faults"},
             {"status", 422},
@@ -65,7 +103,7 @@ std::string_view name_of(CommandState state) noexcept {
 Command moved_on(Command command, CommandState state, std::string operation, json::object problem) {
     command.state = state;
     if (!operation.empty()) command.operation = std::move(operation);
-    command.problem = std::move(problem);
+    command.problem = brief(std::move(problem));
     command.params.clear();
     command.has_params = false;
     return command;
@@ -136,7 +174,8 @@ Command Inbox::read(const json::object& document, std::string id, base::Wall now
     command.received = now;
     std::vector<base::Fault> faults;
     const auto fault = [&faults](std::string pointer, std::string detail) {
-        faults.push_back({std::move(pointer), std::move(detail)});
+        if (faults.size() <= max_faults)
+            faults.push_back({one_line(pointer, longest_fault), one_line(detail, longest_detail)});
     };
     for (const auto& member : document) {
         const std::string_view key = member.key();
@@ -146,9 +185,13 @@ Command Inbox::read(const json::object& document, std::string id, base::Wall now
         if (key == "kind" && value.is_string()) {
             command.kind = newer_name(value.get_string());
         } else if (key == "target" && value.is_string()) {
-            command.target = value.get_string();
+            command.target = one_line(std::string_view{value.get_string()}, longest_target);
+            if (value.get_string().size() > longest_target)
+                fault("/target", fmt::format("is longer than {} bytes", longest_target));
         } else if (key == "params" && value.is_object()) {
             command.params = value.get_object();
+            if (json::serialize(value).size() > max_params)
+                fault("/params", fmt::format("is larger than {} bytes", max_params));
         } else if (key == "if_generation" && value.is_int64() && value.get_int64() >= 0) {
             command.if_generation = static_cast<std::uint64_t>(value.get_int64());
         } else if (key == "not_after" && value.is_string()) {
@@ -165,13 +208,15 @@ Command Inbox::read(const json::object& document, std::string id, base::Wall now
         }
     }
     if (std::ranges::find(kinds, command.kind) == kinds.end())
-        fault("/kind", fmt::format("expected one of {}, got \"{}\"", fmt::join(kinds, ", "), command.kind));
+        fault("/kind", fmt::format("expected one of {}, got \"{}\"", fmt::join(kinds, ", "),
+                                   one_line(command.kind, longest_kind)));
     else if (needs_target(command.kind) && command.target.empty())
         fault("/target", "is required: the id or name of a VM");
     command.secret = holds_secret_(command.params);
     if (!faults.empty()) {
         command.state = CommandState::rejected;
-        command.problem = malformed(faults);
+        command.kind = one_line(command.kind, longest_kind);
+        command.problem = brief(malformed(faults));
         command.params.clear();
     }
     return command;
@@ -182,11 +227,15 @@ std::vector<Command> Inbox::take(const json::array& commands, base::Wall now, st
     const auto is_here = [&](const std::string& id) {
         return std::ranges::find(fresh, id, &Command::id) != fresh.end();
     };
-    for (const auto& item : commands) {
+    if (commands.size() > max_commands)
+        faults.push_back(
+            fmt::format("{} commands in one answer, of which the first {} count", commands.size(), max_commands));
+    std::size_t nameless = 0;
+    for (const auto& item : std::span{commands.data(), std::min(commands.size(), max_commands)}) {
         const auto* document = item.if_object();
         const auto id = document == nullptr ? std::nullopt : text_member(*document, "id");
         if (!id || !net::is_request_id(*id)) {
-            faults.emplace_back("a command without an id of 1 to 64 letters, digits, '.', '_' and '-'");
+            ++nameless;
             continue;
         }
         const auto it = entries_.find(*id);
@@ -211,6 +260,9 @@ std::vector<Command> Inbox::take(const json::array& commands, base::Wall now, st
         // Core sends each until it has heard of its end; that alone is told again, with whatever beat comes next.
         if (entry.admitted && is_final(entry.command.state)) tell_again(entry);
     }
+    if (nameless > 0)
+        faults.push_back(
+            fmt::format("{} commands without an id of 1 to 64 letters, digits, '.', '_' and '-'", nameless));
     return fresh;
 }
 

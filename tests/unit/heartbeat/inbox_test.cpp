@@ -127,19 +127,23 @@ TEST_CASE("what has no id can't be acked and is left out", "[heartbeat]") {
     const auto fresh = s.come(R"([{"kind": "vm.start", "target": "web"}, {"id": "a b"}, "x", {"id": ""}, {"id": "ok",
                                    "kind": "vm.start", "target": "web"}])");
     CHECK(fresh.size() == 1);
-    CHECK(s.faults.size() == 4);
+    CHECK(s.faults ==
+          std::vector<std::string>{"4 commands without an id of 1 to 64 letters, digits, '.', '_' and '-'"});
 }
 
 TEST_CASE("when too many wait, the rest is left with Core", "[heartbeat]") {
     Scene s;
-    json::array many;
-    for (std::size_t i = 0; i < Inbox::max_unfinished + 5; ++i)
-        many.push_back({{"id", std::to_string(i)}, {"kind", "vm.start"}, {"target", "web"}});
-    s.inbox.admit(s.inbox.take(many, noon, s.faults));
+    const auto send = [&s](std::size_t first, std::size_t count) {
+        json::array some;
+        for (std::size_t i = first; i < first + count; ++i)
+            some.push_back({{"id", std::to_string(i)}, {"kind", "vm.start"}, {"target", "web"}});
+        s.inbox.admit(s.inbox.take(some, noon, s.faults));
+    };
+    for (std::size_t first = 0; first < Inbox::max_unfinished + 5; first += 87) send(first, 87);
     CHECK(s.inbox.unfinished() == Inbox::max_unfinished);
     CHECK(s.faults.size() == 1);
     (void)s.inbox.change("0", CommandState::succeeded);
-    s.inbox.admit(s.inbox.take(many, noon, s.faults));
+    send(Inbox::max_unfinished - 5, 10);
     CHECK(s.inbox.unfinished() == Inbox::max_unfinished);
     CHECK(s.inbox.find(std::to_string(Inbox::max_unfinished)) != nullptr);
 }
@@ -214,4 +218,38 @@ TEST_CASE("confirmed commands are forgotten after their time, others never", "[h
     s.inbox.prune(noon + 1s);
     CHECK(s.inbox.find("old") == nullptr);
     CHECK(s.inbox.find("open") != nullptr);
+}
+
+TEST_CASE("what is said of a faulty command is bounded, however large the command", "[heartbeat]") {
+    Scene s;
+    json::object command{{"id", "c1"}, {"kind", std::string(70'000, 'k')}, {"target", std::string(70'000, 't')}};
+    for (int i = 0; i < 10'000; ++i) command[std::string(100, 'm') + std::to_string(i)] = i;
+    s.come(json::serialize(json::array{command}));
+    CHECK(s.acks().size() < 5'000);
+    CHECK(s.acks().find(R"("code":"validation_failed")") != std::string::npos);
+    CHECK(heartbeat::to_document(*s.inbox.find("c1")).size() < 6'000);
+    s.come(R"([{"id": "c2", "kind": "vm.start", "target": "web", "params": {"a": ")" + std::string(300'000, 'x') +
+           "\"}}]");
+    CHECK(s.inbox.find("c2")->problem.at("detail") == "/params is larger than 262144 bytes");
+}
+
+TEST_CASE("the problem of a request, too, is told briefly", "[heartbeat]") {
+    Scene s;
+    s.come(start_web);
+    json::array errors;
+    for (int i = 0; i < 64; ++i)
+        errors.push_back({{"pointer", "/spec/" + std::string(9'000, 'p')}, {"detail", "is not known here"}});
+    s.inbox.change(
+        "c1", CommandState::rejected, {},
+        {{"code", "validation_failed"}, {"status", 422}, {"detail", std::string(9'000, 'd')}, {"errors", errors}});
+    CHECK(s.acks().size() < 5'000);
+    CHECK(s.acks().find(R"("status":422)") != std::string::npos);
+}
+
+TEST_CASE("more than an answer may hold is counted, not listed", "[heartbeat]") {
+    Scene s;
+    CHECK(s.inbox.take(json::array(100'000, 1), noon, s.faults).empty());
+    CHECK(s.faults ==
+          std::vector<std::string>{"100000 commands in one answer, of which the first 100 count",
+                                   "100 commands without an id of 1 to 64 letters, digits, '.', '_' and '-'"});
 }
