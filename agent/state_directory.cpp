@@ -77,7 +77,7 @@ StateDirectory::~StateDirectory() {
 
 base::Result<heartbeat::Identity> StateDirectory::next_identity(const base::Clock& clock, base::Random& random) const {
     const auto path = path_ + "/identity.json";
-    std::string text;
+    std::optional<std::string> text;
     if (std::filesystem::exists(path)) {
         std::ifstream in{path};
         std::ostringstream out;

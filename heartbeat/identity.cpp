@@ -26,11 +26,12 @@ std::optional<std::string> string_member(const boost::json::object& document, st
 
 }  // namespace
 
-base::Result<Identity> next_identity(std::string_view text, const base::Clock& clock, base::Random& random) {
-    if (text.empty()) return Identity{base::make_uuid(clock, random), {}, 1};
+base::Result<Identity> next_identity(std::optional<std::string_view> text, const base::Clock& clock,
+                                     base::Random& random) {
+    if (!text) return Identity{base::make_uuid(clock, random), {}, 1};
 
     boost::system::error_code ec;
-    const auto parsed = boost::json::parse({text.data(), text.size()}, ec);
+    const auto parsed = boost::json::parse({text->data(), text->size()}, ec);
     if (ec || !parsed.is_object()) return damaged("it is no JSON object");
     const auto& document = parsed.get_object();
 

@@ -22,9 +22,9 @@ struct Identity {
     std::vector<std::string> core_urls = {};
 };
 
-// The identity for this start, from the last one's text (empty: the first start): the same, and the next epoch.
+// The identity for this start, from the last one's text (nullopt: the first start): the same, and the next epoch.
 // Damaged text is io_error: the file is never silently replaced, since Core knows this node by it.
-[[nodiscard]] base::Result<Identity> next_identity(std::string_view text, const base::Clock& clock,
+[[nodiscard]] base::Result<Identity> next_identity(std::optional<std::string_view> text, const base::Clock& clock,
                                                    base::Random& random);
 [[nodiscard]] std::string to_text(const Identity& identity);
 

@@ -18,21 +18,24 @@ struct Start {
     fakes::VirtualClock clock;
     fakes::SeededRandom random;
     base::Result<Identity> from(std::string_view text) { return next_identity(text, clock, random); }
+    base::Result<Identity> first() { return next_identity(std::nullopt, clock, random); }
 };
 
 }  // namespace
 
 TEST_CASE_METHOD(Start, "the first start makes an id of its own and is epoch one") {
-    const auto first = from("");
-    REQUIRE(first);
-    CHECK(base::is_uuid(first->install_id));
-    CHECK(first->agent_id.empty());
-    CHECK(first->epoch == 1);
-    CHECK(from("")->install_id != first->install_id);
+    const auto one = first();
+    REQUIRE(one);
+    CHECK(base::is_uuid(one->install_id));
+    CHECK(one->agent_id.empty());
+    CHECK(one->epoch == 1);
+    CHECK(first()->install_id != one->install_id);
 }
 
+TEST_CASE_METHOD(Start, "a file that is empty is damaged, not a first start") { CHECK_FALSE(from("")); }
+
 TEST_CASE_METHOD(Start, "each later start keeps both ids and raises the epoch") {
-    auto identity = *from("");
+    auto identity = *first();
     identity.agent_id = "node-7";
     for (std::uint64_t epoch = 2; epoch < 5; ++epoch) {
         const auto next = from(heartbeat::to_text(identity));
@@ -45,7 +48,7 @@ TEST_CASE_METHOD(Start, "each later start keeps both ids and raises the epoch") 
 }
 
 TEST_CASE_METHOD(Start, "what the enrolment told stays, and an older file has none of it") {
-    auto identity = *from("");
+    auto identity = *first();
     const auto plain = heartbeat::to_text(identity);
     CHECK(plain.find("used_token") == std::string::npos);
     CHECK(from(plain)->used_token.empty());
@@ -67,7 +70,7 @@ TEST_CASE_METHOD(Start, "what the enrolment told stays, and an older file has no
 }
 
 TEST_CASE_METHOD(Start, "damaged text is a fault, never a new identity") {
-    const std::string uuid = from("")->install_id;
+    const std::string uuid = first()->install_id;
     const auto with = [&uuid](const std::string& rest) { return R"({"install_id":")" + uuid + "\"" + rest + "}"; };
     REQUIRE(from(with(R"(,"agent_id":"","epoch":3)"))->epoch == 4);
 
@@ -100,6 +103,6 @@ TEST_CASE_METHOD(Start, "damaged text is a fault, never a new identity") {
 }
 
 TEST_CASE_METHOD(Start, "the highest epochs survive the text form") {
-    Identity identity{from("")->install_id, "a", std::numeric_limits<std::uint64_t>::max() - 1};
+    Identity identity{first()->install_id, "a", std::numeric_limits<std::uint64_t>::max() - 1};
     CHECK(from(heartbeat::to_text(identity))->epoch == std::numeric_limits<std::uint64_t>::max());
 }
