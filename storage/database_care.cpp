@@ -170,6 +170,7 @@ TakenOver take_from_copy(const DatabasePlace& place) {
     }
     for (auto& [name, value] : state->facts)
         if (name != "boot_id") taken.changes.emplace_back(FactRow{name, std::move(value)});
+    taken.changes.emplace_back(FactRow{std::string{from_copy_fact}, "1"});
     const auto commands = state->commands.size();
     for (auto& row : state->commands) taken.changes.emplace_back(std::move(row));
     for (auto& row : state->outbox) taken.changes.emplace_back(std::move(row));

@@ -145,6 +145,15 @@ asio::awaitable<void> CommandRunner::run(std::string id) {
         if (!co_await p_.clock.sleep_for(retry_pause)) co_return;
 }
 
+asio::awaitable<base::Result<net::Response>> CommandRunner::ask(const Command& command) {
+    try {
+        co_return co_await p_.api(request_for(command));
+    } catch (const std::exception& broke) {
+        p_.log.error("exception in a command's handler", {{"command", command.id}, {"error", broke.what()}});
+    }
+    co_return base::fail(base::Errc::internal, "the agent has a fault; its log tells more");
+}
+
 asio::awaitable<CommandRunner::Next> CommandRunner::attempt(std::string id, base::Instant until) {
     const auto command = *p_.inbox.find(id);
     if (const auto begun = operation_of(command)) {
@@ -166,9 +175,24 @@ asio::awaitable<CommandRunner::Next> CommandRunner::attempt(std::string id, base
         co_await change(id, CommandState::rejected, {}, problem_of(late, id));
         co_return Next::over;
     }
-    const auto response = co_await p_.api(request_for(command));
-    auto body = body_of(response);
-    if (response.status / 100 == 2) {
+    // One that was kept by a later version may be none of ours.
+    if (!route_of(command)) {
+        const base::Error unknown{base::Errc::validation_failed,
+                                  fmt::format("the kind {} isn't known here", command.kind)};
+        co_await change(id, CommandState::rejected, {}, problem_of(unknown, id));
+        co_return Next::over;
+    }
+    const auto response = co_await ask(command);
+    if (!response) {
+        // Whatever it was, it may have begun something; what follows in line must not wait for ever.
+        if (const auto begun = operation_of(command))
+            co_await follow(id, begun->id);
+        else
+            co_await change(id, CommandState::failed, {}, problem_of(response.error(), id));
+        co_return Next::over;
+    }
+    auto body = body_of(*response);
+    if (response->status / 100 == 2) {
         const auto operation = heartbeat::text_member(body, "id").value_or("");
         co_await change(id, CommandState::running, operation);
         co_await follow(id, operation);

@@ -61,6 +61,8 @@ private:
     boost::asio::awaitable<void> run_line(std::string target);
     boost::asio::awaitable<void> run(std::string id);
     boost::asio::awaitable<Next> attempt(std::string id, base::Instant until);
+    // The request's answer; internal when its handler threw.
+    boost::asio::awaitable<base::Result<net::Response>> ask(const heartbeat::Command& command);
     boost::asio::awaitable<void> follow(std::string id, std::string operation);
     [[nodiscard]] std::optional<base::Instant> deadline_of(const heartbeat::Command& command);
     void queue(const std::string& target, const std::string& id);

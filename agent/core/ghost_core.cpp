@@ -1,5 +1,6 @@
 #include "agent/core/ghost_core.hpp"
 
+#include "agent/api/problem.hpp"
 #include "base/shielded.hpp"
 #include "heartbeat/json_fields.hpp"
 #include "storage/boot_id.hpp"
@@ -52,7 +53,8 @@ GhostCore::GhostCore(const asio::any_io_executor& executor, CoreSettings setting
                           [this]() -> std::optional<base::Wall> {
                               if (!link_ || !link_->clock_is_known()) return std::nullopt;
                               return link_->core_time(p_.clock.wall());
-                          }}) {
+                          }}),
+      identity_written_(executor_) {
     inbox_.on_ready = [this](const std::string& id) { runner_.ready(id); };
     inbox_.on_news = [this] {
         if (sender_) sender_->changed();
@@ -94,7 +96,28 @@ void GhostCore::restore(const storage::StoredState& state) {
             p_.log.error("a kept command of Ghost Core can't be read",
                          {{"command", row.id}, {"error", command.error().detail}});
     }
+    const auto copied = state.facts.find(std::string{storage::from_copy_fact});
+    from_copy_ = copied != state.facts.end() && !copied->second.empty();
+    // What became of those that weren't through is in no journal. Core has heard, or sends them again and is told then.
+    if (from_copy_)
+        for (auto& command : commands) {
+            if (is_final(command.state)) continue;
+            const base::Error lost{base::Errc::interrupted,
+                                   "what became of it isn't known: the state database was damaged"};
+            command = heartbeat::moved_on(std::move(command), heartbeat::CommandState::failed, {},
+                                          api::problem_json(lost, command.id));
+            command.confirmed = true;
+        }
     inbox_.restore(std::move(commands));
+}
+
+GhostCore::Done GhostCore::end_commands_of_copy() {
+    storage::Changes changes;
+    for (const auto* command : inbox_.all()) changes.emplace_back(to_row(*command));
+    changes.emplace_back(storage::FactRow{std::string{storage::from_copy_fact}, ""});
+    auto done = co_await commit(std::move(changes));
+    if (done) from_copy_ = false;
+    co_return done;
 }
 
 asio::awaitable<void> GhostCore::open() {
@@ -158,7 +181,8 @@ asio::awaitable<void> GhostCore::reload_files() {
     if (!sender_) co_return;
     const auto root = co_await load_root();
     if (root && *root == root_ && has_own_certificate()) co_return;
-    const auto credentials = co_await load_credentials();
+    // No key is made here: it wouldn't be that of the certificate.
+    const auto credentials = has_own_certificate() ? co_await credential_files_.load() : co_await load_credentials();
     base::Result<void> used;
     if (!root) used = base::fail(root.error());
     if (used && !credentials) used = base::fail(credentials.error());
@@ -184,6 +208,7 @@ asio::awaitable<void> GhostCore::run() {
 
 asio::awaitable<void> GhostCore::tend() {
     do {
+        if (from_copy_) (void)co_await end_commands_of_copy();
         const auto now = p_.clock.wall();
         // A clock that nobody has compared may be off by years.
         const bool trusted = link_->clock_is_known();
@@ -293,18 +318,45 @@ GhostCore::Done GhostCore::commit(storage::Changes changes) {
     return base::shielded(p_.store.commit(std::move(changes)));
 }
 
-GhostCore::Done GhostCore::keep_identity(heartbeat::Identity identity) {
-    auto done = co_await base::shielded(credential_files_.keep_identity(identity));
+class GhostCore::IdentityTurn {
+public:
+    explicit IdentityTurn(GhostCore& core) : core_(core) { core_.writing_identity_ = true; }
+    ~IdentityTurn() {
+        core_.writing_identity_ = false;
+        core_.identity_written_.notify();
+    }
+    IdentityTurn(const IdentityTurn&) = delete;
+    IdentityTurn& operator=(const IdentityTurn&) = delete;
+
+private:
+    GhostCore& core_;
+};
+
+asio::awaitable<void> GhostCore::identity_turn() {
+    while (writing_identity_) co_await identity_written_.wait();
+}
+
+GhostCore::Done GhostCore::write_enrolment(heartbeat::Enrolled answer, std::string used_token) {
+    co_await identity_turn();
+    const IdentityTurn turn{*this};
+    auto kept = co_await credential_files_.keep_enrolment(p_.identity, std::move(answer), std::move(used_token));
+    if (!kept) co_return base::fail(kept.error());
+    p_.identity = *std::move(kept);
+    co_return base::Result<void>{};
+}
+
+GhostCore::Done GhostCore::write_urls(std::vector<std::string> core_urls) {
+    co_await identity_turn();
+    const IdentityTurn turn{*this};
+    auto identity = p_.identity;
+    identity.core_urls = std::move(core_urls);
+    auto done = co_await credential_files_.keep_identity(identity);
     if (done) p_.identity = std::move(identity);
     co_return done;
 }
 
 GhostCore::Done GhostCore::keep_enrolment(heartbeat::Enrolled answer, std::string used_token) {
-    auto kept = co_await base::shielded(
-        credential_files_.keep_enrolment(p_.identity, std::move(answer), std::move(used_token)));
-    if (!kept) co_return base::fail(kept.error());
-    p_.identity = *std::move(kept);
-    co_return base::Result<void>{};
+    co_return co_await base::shielded(write_enrolment(std::move(answer), std::move(used_token)));
 }
 
 GhostCore::Done GhostCore::keep_certificate(heartbeat::Renewed answer) {
@@ -312,9 +364,7 @@ GhostCore::Done GhostCore::keep_certificate(heartbeat::Renewed answer) {
 }
 
 GhostCore::Done GhostCore::keep_urls(std::vector<std::string> core_urls) {
-    auto identity = p_.identity;
-    identity.core_urls = std::move(core_urls);
-    co_return co_await keep_identity(std::move(identity));
+    co_return co_await base::shielded(write_urls(std::move(core_urls)));
 }
 
 // The end of a command is a fact, too, and is kept with it.

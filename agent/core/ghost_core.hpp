@@ -113,7 +113,12 @@ private:
     boost::asio::awaitable<base::Result<std::string>> load_root();
     boost::asio::awaitable<void> tend();
     Done commit(storage::Changes changes);
-    Done keep_identity(heartbeat::Identity identity);
+    // One writer of identity.json at a time; what it changes is as the one before left it.
+    class IdentityTurn;
+    boost::asio::awaitable<void> identity_turn();
+    Done write_urls(std::vector<std::string> core_urls);
+    Done write_enrolment(heartbeat::Enrolled answer, std::string used_token);
+    Done end_commands_of_copy();
     [[nodiscard]] bool has_own_certificate() const noexcept { return settings_.certificate.empty(); }
     storage::OutboxRow new_fact(std::string_view kind, boost::json::object members);
 
@@ -128,6 +133,9 @@ private:
     std::optional<heartbeat::Link> link_;      // once opened, of an agent with a Core
     std::optional<heartbeat::Sender> sender_;  // likewise
     CommandRunner runner_;
+    bool writing_identity_ = false;
+    base::Notifier identity_written_;
+    bool from_copy_ = false;                                        // the commands are those of the database's copy
     std::string root_;                                              // core.tls_ca's content, as it is used
     std::string fault_;                                             // why nothing is sent
     std::map<std::string, std::vector<std::uint64_t>> held_facts_;  // operation -> revs, until its end is on disk

@@ -4,6 +4,8 @@
 #include "fakes/fake_core.hpp"
 #include "fakes/memory_core_link.hpp"
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/json/serialize.hpp>
 #include <catch2/catch.hpp>
 
@@ -341,6 +343,35 @@ TEST_CASE_METHOD(CoreWorld, "a command that runs is told so after a restart, too
     hypervisor->release("domains");
     CHECK(outcome(stop, 10min).ended());
     CHECK(outcome(force, 10min).ended());
+}
+
+TEST_CASE_METHOD(CoreWorld, "what a damaged database left of a command's beginning is not begun again", "[core]") {
+    boot();
+    add_image();
+    (void)create_vm();
+    pass(2s);
+    shut_down();
+    heartbeat::Command old;
+    old.id = "c-old";
+    old.kind = "vm.delete";
+    old.target = "web";
+    old.has_params = true;
+    old.received = clock.wall();
+    storage::Changes copy;
+    copy.emplace_back(storage::CommandRow{old.id, base::to_unix_ms(old.received), false, heartbeat::to_document(old)});
+    copy.emplace_back(storage::FactRow{std::string{storage::from_copy_fact}, "1"});
+    store.reopen();
+    boost::asio::co_spawn(loop, store.commit(std::move(copy)), boost::asio::detached);
+    settle();
+    boot();
+    pass(1min);
+    CHECK(get("/v1/vms/web").status == 200);
+    CHECK(store.facts().at(std::string{storage::from_copy_fact}).empty());
+    crash();
+    boot();
+    // Core, which hasn't heard of an end, is told one.
+    CHECK(outcome(command({{"id", "c-old"}, {"kind", "vm.delete"}, {"target", "web"}})).state == "failed");
+    CHECK(get("/v1/vms/web").status == 200);
 }
 
 TEST_CASE_METHOD(CoreWorld, "a secret of a command is in no database", "[core]") {

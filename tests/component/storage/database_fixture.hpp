@@ -91,7 +91,8 @@ struct DatabaseFixture {
         CHECK(state.keys[0].key == "alice/1");
         CHECK(state.events.empty());
         CHECK(state.subjects.empty());
-        CHECK(state.facts == std::map<std::string, std::string>{{"other", "x"}});
+        CHECK(state.facts ==
+              std::map<std::string, std::string>{{std::string{storage::from_copy_fact}, "1"}, {"other", "x"}});
         REQUIRE(state.commands.size() == 2);
         CHECK(state.commands[0].confirmed);
         CHECK(state.commands[1].document == "{\"c\":3}");
