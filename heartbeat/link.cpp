@@ -127,6 +127,7 @@ Link::Step Link::next(base::Instant now, base::Wall wall) {
     if (held_until_ && now >= *held_until_) {  // it doesn't sleep after all
         held_until_.reset();
         suspend_pending_ = false;
+        if (network_changed_) come_soon(Reason::network, now, wall);
     }
     if (phase_ == Phase::unenrolled) {
         if (!may_enrol()) return Idle{now + never};
@@ -138,7 +139,7 @@ Link::Step Link::next(base::Instant now, base::Wall wall) {
     const bool held = held_until_ && !suspend_pending_;
     if (held) return Idle{*held_until_};
     auto until = now + longest_idle;
-    if (const auto renewal = renewal_due(now, wall)) {
+    if (const auto renewal = suspend_pending_ ? std::nullopt : renewal_due(now, wall)) {
         if (now >= *renewal) {
             auto body = json::object{{"csr", settings_.csr}};
             return call(Call::renew, std::move(body));
@@ -221,15 +222,18 @@ void Link::facts_added(base::Instant now) noexcept {
 void Link::come_soon(Reason reason, base::Instant now, base::Wall wall) {
     held_until_.reset();
     suspend_pending_ = false;
+    network_changed_ = false;
     renew_retry_at_ = std::min(renew_retry_at_, now);
     if (phase_ == Phase::duplicate || phase_ == Phase::left) return;
     // It was our side: Core needn't be spared, and what was waited for has passed.
     auto when = now + part_of(soon, p_.random.uniform());
-    if (reason == Reason::network && not_before_ > when) {  // a sleep has waited for it
+    const bool was_failing = failing();
+    if (attempt_at_ > now) when = std::min(when, attempt_at_);  // as one that came just before has it
+    if (reason == Reason::wake) not_before_ = {};               // a sleep has waited for it
+    if (not_before_ > when) {
         when = not_before_;
         schedule_.due_at(when);
     }
-    const bool was_failing = failing();
     retry_.succeeded();
     outage_ = false;
     attempt_at_ = when;
@@ -242,14 +246,31 @@ void Link::look_at_addresses() { addresses_stale_ = p_.node.addresses() != told_
 
 void Link::woke(base::Instant now, base::Wall wall) { come_soon(Reason::wake, now, wall); }
 void Link::network_changed(base::Instant now, base::Wall wall) {
-    come_soon(Reason::network, now, wall);
     look_at_addresses();
+    if (!held_until_) return come_soon(Reason::network, now, wall);
+    // Networks are taken down for a sleep, too.
+    network_changed_ = true;
+    if (std::exchange(suspend_lost_, false) && std::exchange(suspend_again_, false)) ask_for_suspend(now);
 }
 
 void Link::about_to_sleep(base::Instant now) {
     held_until_ = now + settling;
-    suspend_pending_ = phase_ == Phase::in_session;
-    if (suspend_pending_) schedule_.ask(Reason::suspend, now);
+    network_changed_ = suspend_lost_ = false;
+    suspend_again_ = true;
+    if (phase_ == Phase::in_session && !renew_now_) ask_for_suspend(now);
+}
+
+void Link::ask_for_suspend(base::Instant now) {
+    suspend_pending_ = true;
+    schedule_.ask(Reason::suspend, now);
+}
+
+void Link::suspend_through(const base::Result<CoreAnswer>& answer, base::Instant now) {
+    suspend_pending_ = false;
+    if (answer || !held_until_) return;
+    const bool went_with_network = network_changed_ || answer.error().code == base::Errc::cancelled;
+    if (went_with_network && std::exchange(suspend_again_, false)) return ask_for_suspend(now);
+    suspend_lost_ = true;
 }
 
 std::optional<CoreCall> Link::last_beat(base::Instant now, base::Wall wall) {

@@ -123,7 +123,8 @@ public:
     void network_changed(base::Instant now, base::Wall wall);
     // This host's addresses may be others now. Core is told of them with a session.
     void addresses_changed() { look_at_addresses(); }
-    // The machine is about to sleep: one beat at once, then none until it woke (or didn't sleep).
+    // The machine is about to sleep: one beat at once, then none until it woke (or didn't sleep). A network that
+    // changes meanwhile is told of after that.
     void about_to_sleep(base::Instant now);
     [[nodiscard]] bool suspend_told() const noexcept { return !suspend_pending_; }
     // The last beat, and the goodbye; nullopt: there is no session.
@@ -177,6 +178,8 @@ private:
     void compare_clocks(const boost::json::object& body, base::Duration round_trip, base::Wall wall);
     void say(LinkState state, std::string detail, base::Wall wall);
     void come_soon(Reason reason, base::Instant now, base::Wall wall);
+    void ask_for_suspend(base::Instant now);
+    void suspend_through(const base::Result<CoreAnswer>& answer, base::Instant now);
 
     LinkSettings settings_;
     Membership member_;
@@ -219,7 +222,10 @@ private:
     Retry facts_retry_;
 
     bool suspend_pending_ = false;
+    bool suspend_lost_ = false;                // it may have gone with the network
+    bool suspend_again_ = false;               // and is then tried once more
     std::optional<base::Instant> held_until_;  // about to sleep: no beats before
+    bool network_changed_ = false;             // meanwhile
 
     std::chrono::milliseconds offset_{0};
     std::optional<base::Wall> skewed_since_;

@@ -23,6 +23,7 @@ void Link::say(LinkState state, std::string detail, base::Wall wall) {
 void Link::succeeded(base::Instant now) {
     retry_.succeeded();
     last_ok_ = now;
+    not_before_ = {};
 }
 
 // Nobody is there, or nobody who can answer: the next of Core's addresses, later.
@@ -63,7 +64,7 @@ Link::Effects Link::took(const CoreCall& call, const base::Result<CoreAnswer>& a
             ++status_.beats_failed;
             schedule_.lost();
         }
-        if (beat_.reason == Reason::suspend) suspend_pending_ = false;
+        if (beat_.reason == Reason::suspend) suspend_through(answer, now);
     }
     if (!answer) {
         fault(call, answer.error(), effects, now, wall);

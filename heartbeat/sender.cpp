@@ -40,7 +40,7 @@ void Sender::addresses_changed() {
 
 void Sender::interrupt(Interruption why) {
     interruption_ = std::max(interruption_, why);
-    interrupted_.notify();
+    if (why == Interruption::wake || p_.link.suspend_told()) interrupted_.notify();
     wake_.notify();
 }
 

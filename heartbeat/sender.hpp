@@ -47,6 +47,7 @@ public:
     void addresses_changed();
     // What is under way is given up, and Core is looked for anew.
     void woke() { interrupt(Interruption::wake); }
+    // But not the word that the machine goes to sleep: its network goes for that, too.
     void network_changed() { interrupt(Interruption::network); }
 
 private:

@@ -10,6 +10,7 @@
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <catch2/catch.hpp>
@@ -272,4 +273,23 @@ TEST_CASE_METHOD(Scene, "a sleep is told of before it comes", "[https]") {
     CHECK(agent().reasons.at("suspend") == 1);
     sender->woke();
     CHECK(until([&] { return agent().reasons.contains("wake"); }));
+}
+
+TEST_CASE_METHOD(Scene, "a network that changes while a sleep is told of cuts it not, and is told of after the sleep",
+                 "[https]") {
+    connect();
+    server->core().faults.slow.next = 1;
+    server->core().faults.slow_ms = 500;
+    asio::co_spawn(loop, sender->tell_of_sleep(2s), asio::detached);
+    REQUIRE(until([&] { return agent().reasons.contains("suspend"); }));
+    CHECK_FALSE(link->suspend_told());
+    sender->network_changed();
+    REQUIRE(until([&] { return link->suspend_told(); }));
+    sender->network_changed();
+    CHECK_FALSE(until([&] { return agent().reasons.contains("network"); }, 3s));
+    CHECK(agent().reasons.at("suspend") == 1);
+    CHECK(link->status().last_beat_succeeded);
+    sender->woke();
+    CHECK(until([&] { return agent().reasons.contains("wake"); }));
+    check_core_is_content();
 }

@@ -85,6 +85,42 @@ TEST_CASE("a change of network doesn't shorten what Core asked for", "[link]") {
     CHECK(s.until(Call::heartbeat).at - refused >= 50s);
 }
 
+TEST_CASE("what Core asked for is over with its next good answer, or a sleep", "[link]") {
+    LinkScene s;
+    s.member();
+    s.connect();
+    s.answer(s.next_call(), heartbeat::CoreAnswer{503, 3600s, "{}"});
+    if (GENERATE(false, true)) {
+        s.clock.sleep(10min);
+        s.link->woke(s.clock.now(), s.wall());
+        s.clock.advance(100ms);
+    } else {
+        (void)s.until(Call::heartbeat, 2h);
+        s.answer(s.next_call(), heartbeat::CoreAnswer{503, 3600s, "{}"});
+        s.link->woke(s.clock.now(), s.wall());
+        (void)s.until(Call::heartbeat);
+    }
+    const auto now = s.clock.now();
+    s.link->network_changed(now, s.wall());
+    CHECK(s.until(Call::heartbeat, 2h).at - now <= 3s);
+}
+
+TEST_CASE("a network that changes all the time puts nothing off", "[link]") {
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+        LinkScene s{seed};
+        s.member();
+        s.reachable = false;
+        (void)s.pass(5min);
+        const auto began = s.clock.now();
+        std::vector<Sent> sent;
+        while (sent.empty()) {
+            s.link->network_changed(s.clock.now(), s.wall());
+            sent = s.pass(500ms);
+        }
+        CHECK(sent.front().at - began <= 2s);
+    }
+}
+
 TEST_CASE("a machine that goes to sleep says so, and nothing until it woke", "[link]") {
     LinkScene s;
     s.member();
@@ -105,6 +141,76 @@ TEST_CASE("a machine that goes to sleep says so, and nothing until it woke", "[l
     }
     SECTION("it doesn't after all") { CHECK(only(Call::heartbeat, s.pass(3min)).size() >= 2); }
     check_core_is_content(s);
+}
+
+TEST_CASE("a network that goes down with a machine that goes to sleep costs nothing that is told of it", "[link]") {
+    LinkScene s;
+    s.member();
+    s.connect();
+    (void)s.pass(10s);
+    const base::Error gone{base::Errc::source_unavailable, "the connection was closed"};
+    const auto network_changes = [&] { s.link->network_changed(s.clock.now(), s.wall()); };
+    s.link->about_to_sleep(s.clock.now());
+    SECTION("before the beat is out") {
+        network_changes();
+        CHECK_FALSE(s.link->suspend_told());
+    }
+    SECTION("while it is under way") {
+        const auto call = s.next_call();
+        network_changes();
+        SECTION("and arrives") { (void)s.carry(call); }
+        SECTION("and is lost") { s.answer(call, base::fail(gone)); }
+        SECTION("and was given up") { s.answer(call, base::fail(base::Errc::cancelled, "given up")); }
+    }
+    SECTION("when it was lost") {
+        s.answer(s.next_call(), base::fail(gone));
+        network_changes();
+        CHECK_FALSE(s.link->suspend_told());
+    }
+    SECTION("after it") {
+        REQUIRE(s.step(s.clock.now() + 1s));
+        network_changes();
+    }
+    network_changes();
+    (void)s.pass(1s);
+    CHECK(s.link->suspend_told());
+    CHECK(s.core.agent(LinkScene::agent_id)->reasons["suspend"] == 1);
+    network_changes();
+    CHECK(s.pass(30s).empty());
+    SECTION("it sleeps") {
+        s.clock.sleep(8h);
+        s.link->woke(s.clock.now(), s.wall());
+        CHECK(s.until(Call::heartbeat).body.at("reason") == "wake");
+        CHECK(only(Call::heartbeat, s.pass(10s)).empty());
+    }
+    SECTION("it doesn't after all") { CHECK(s.until(Call::heartbeat).body.at("reason") == "network"); }
+    check_core_is_content(s);
+}
+
+TEST_CASE("a network that stays down costs a sleep one more try", "[link]") {
+    LinkScene s;
+    s.member();
+    s.connect();
+    s.link->about_to_sleep(s.clock.now());
+    s.reachable = false;
+    for (int i = 0; i < 5; ++i) {
+        (void)s.pass(100ms);
+        s.link->network_changed(s.clock.now(), s.wall());
+    }
+    CHECK(s.link->suspend_told());
+    CHECK(s.link->status().beats_failed == 2);
+}
+
+TEST_CASE("a renewal that is due waits while a sleep is told of", "[link]") {
+    LinkScene s;
+    s.member();
+    s.connect();
+    s.clock.advance(20h);
+    s.link->about_to_sleep(s.clock.now());
+    const auto sent = s.step(s.clock.now() + 1s);
+    REQUIRE(sent);
+    CHECK(sent->call == Call::heartbeat);
+    CHECK(sent->body.at("reason") == "suspend");
 }
 
 TEST_CASE("a suspend waits for nobody who isn't there", "[link]") {

@@ -99,6 +99,24 @@ public:
     base::Wall wall() const { return clock.wall() + clock_off; }
     std::string state() const { return std::string{heartbeat::name_of(link->status().state)}; }
 
+    // Waits for the next call, which isn't sent yet.
+    heartbeat::CoreCall next_call() {
+        for (;;) {
+            auto next = link->next(clock.now(), wall());
+            if (auto* call = std::get_if<heartbeat::CoreCall>(&next)) return std::move(*call);
+            const auto until = std::get<heartbeat::Link::Idle>(next).until;
+            REQUIRE(until - clock.now() <= std::chrono::hours{24});
+            clock.advance(std::max(until - clock.now(), base::Duration::zero()));
+        }
+    }
+    void answer(const heartbeat::CoreCall& call, const base::Result<heartbeat::CoreAnswer>& with) {
+        const auto sent = clock.now();
+        clock.advance(round_trip);
+        (void)link->took(call, with, sent, clock.now(), wall());
+    }
+    // The VM is news, to be told.
+    void show_vm(std::string_view power = "running");
+
     Sent carry(const heartbeat::CoreCall& call) {
         const auto sent = clock.now();
         Sent record{call.call, sent, 0, call.url, call.body};
@@ -165,6 +183,10 @@ private:
             {"vcpus", 1},
             {"memory_mib", 512},
             {"disk_gib", 1}};
+}
+
+inline void LinkScene::show_vm(std::string_view power) {
+    if (view.put_vm(vm_id, core_vm(vm_id, power))) link->changed(clock.now());
 }
 
 inline std::vector<Sent> only(heartbeat::Call call, const std::vector<Sent>& all) {
