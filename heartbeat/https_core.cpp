@@ -44,10 +44,11 @@ net::ClientRequest request_of(const CoreCall& call, const std::string& base_path
 std::optional<std::chrono::seconds> retry_after_in(const net::Headers& headers) {
     const auto text = headers.find("Retry-After");
     if (!text) return std::nullopt;
-    long long value = 0;
+    std::int64_t value = 0;
     const auto [end, fault] = std::from_chars(text->data(), text->data() + text->size(), value);
-    if (fault != std::errc{} || end != text->data() + text->size() || value < 0) return std::nullopt;
-    return std::chrono::seconds{value};
+    const bool is_huge = fault == std::errc::result_out_of_range && text->front() != '-';
+    if ((fault != std::errc{} && !is_huge) || end != text->data() + text->size() || value < 0) return std::nullopt;
+    return is_huge ? std::chrono::seconds::max() : std::chrono::seconds{value};
 }
 
 base::Result<void> HttpsCore::use(Credentials credentials, std::optional<std::string> root) {

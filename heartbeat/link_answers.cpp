@@ -330,9 +330,10 @@ std::optional<std::string> Link::opened(const CoreAnswer& answer, base::Instant 
     seq_ = 0;
     settled_ = false;
     p_.state.start_over();
-    succeeded(now);
     // After an outage on Core's side all come back: they don't all tell everything in one second.
-    schedule_.due_at(outage_ ? now + part_of(ttl_ / 2, p_.random.uniform()) : now);
+    const bool was_away = outage_ || retry_.failures() >= outage_after;
+    succeeded(now);
+    schedule_.due_at(was_away ? now + part_of(ttl_ / 2, p_.random.uniform()) : now);
     outage_ = false;
     say(LinkState::connecting, "the session is open, the first heartbeat comes", wall);
     return std::nullopt;

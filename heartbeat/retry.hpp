@@ -23,7 +23,8 @@ public:
         ++failures_;
         auto wait = std::chrono::duration_cast<base::Duration>(step * random.uniform());
         if (retry_after) {
-            const auto floor = std::clamp<base::Duration>(*retry_after, base::Duration::zero(), longest_floor);
+            const base::Duration floor =
+                std::clamp<std::chrono::seconds>(*retry_after, std::chrono::seconds::zero(), longest_floor);
             // Those who were told the same second don't all come in it.
             wait = std::max(wait, floor + std::min<base::Duration>(wait, floor / 4 + first));
         }

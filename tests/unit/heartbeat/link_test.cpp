@@ -143,6 +143,41 @@ TEST_CASE("after an outage a session is opened first, and the first beat takes i
     CHECK(longest <= 31s);
 }
 
+TEST_CASE("an agent that found no Core at its start takes its time for the first beat, too", "[link]") {
+    base::Duration longest{};
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+        LinkScene s{seed};
+        s.member();
+        s.reachable = false;
+        (void)s.pass(10min);
+        s.reachable = true;
+        const auto session = s.until(Call::session);
+        longest = std::max(longest, s.until(Call::heartbeat).at - session.at);
+    }
+    CHECK(longest > 15s);
+    CHECK(longest <= 31s);
+}
+
+TEST_CASE("a Retry-After beyond all reason is an hour", "[link]") {
+    for (const auto* text :
+         {"3600", "100000", "9223372037", "10000000000", "9223372036854775807", "99999999999999999999"}) {
+        CAPTURE(text);
+        net::Headers headers;
+        headers.set("Retry-After", text);
+        const auto asked = heartbeat::retry_after_in(headers);
+        REQUIRE(asked);
+        fakes::SeededRandom random{1};
+        const auto wait = heartbeat::Retry{}.after_failure(random, asked);
+        CHECK(wait >= 1h);
+        CHECK(wait <= 1h + 1min);
+    }
+    for (const auto* text : {"", "-1", "soon", "12s", "Wed, 21 Oct 2026 07:28:00 GMT", "99999999999999999999x"}) {
+        net::Headers headers;
+        headers.set("Retry-After", text);
+        CHECK_FALSE(heartbeat::retry_after_in(headers));
+    }
+}
+
 TEST_CASE("Core's Retry-After is kept to", "[link]") {
     LinkScene s;
     s.member();
