@@ -52,11 +52,11 @@ void Link::plan_renewal() {
 // When a renewal is to be tried; nullopt: not in sight.
 std::optional<base::Instant> Link::renewal_due(base::Instant now, base::Wall wall) const {
     if (phase_ == Phase::unenrolled || phase_ == Phase::duplicate || phase_ == Phase::left) return std::nullopt;
-    if (renew_now_) return renew_retry_at_;
+    if (renew_now_) return std::max(renew_retry_at_, renew_not_before_);
     if (!renew_at_) return std::nullopt;
     const auto left = *renew_at_ - core_time(wall);
     if (left > longest_idle) return std::nullopt;
-    return std::max(renew_retry_at_, now + std::max(base::Duration{left}, base::Duration::zero()));
+    return std::max({renew_retry_at_, renew_not_before_, now + std::max(base::Duration{left}, base::Duration::zero())});
 }
 
 CoreCall Link::call(Call kind, json::object body) const {
@@ -185,7 +185,7 @@ void Link::adopt(const Enrolled& answer, std::string token_hash, base::Instant n
     urls_ = urls_of(settings_.url, answer.core_urls);
     url_ = 0;
     status_.agent_id = answer.agent_id;
-    renew_now_ = renewed_in_vain_ = false;
+    renew_now_ = renewed_in_vain_ = renewed_for_facts_ = false;
     plan_renewal();
     retry_.succeeded();
     phase_ = Phase::sessionless;
@@ -196,6 +196,8 @@ void Link::adopt(const Enrolled& answer, std::string token_hash, base::Instant n
 void Link::adopt(const Renewed& answer, base::Instant now, base::Wall wall) {
     member_.certificate = facts_of(answer.certificate);
     const bool was_refused = std::exchange(renew_now_, false);
+    if (was_refused || renewed_for_facts_) renew_not_before_ = now + between_renewals;
+    if (renewed_for_facts_) facts_at_ = now;
     plan_renewal();
     // One that is half through already must not be renewed all the time.
     const bool is_due = renew_at_ && *renew_at_ <= core_time(wall);
@@ -300,8 +302,7 @@ json::array Link::conditions() const {
             fmt::format("this machine's clock is {} s {} Core's", std::chrono::abs(offset_).count() / 1000,
                         offset_.count() > 0 ? "behind" : "ahead of"),
             *skewed_since_);
-    if (facts_refused_since_)
-        add("FactsRefused", "refused", "Core takes none of this agent's facts", *facts_refused_since_);
+    if (facts_refused_since_) add("FactsRefused", "refused", facts_refused_why_, *facts_refused_since_);
     if (too_large_since_) add("StateTooLarge", "body_too_large", "Core refuses this agent's state", *too_large_since_);
     if (p_.outbox.lost() > 0)
         add("FactsLost", "outbox_full", fmt::format("{} facts were dropped", p_.outbox.lost()), p_.outbox.lost_since());

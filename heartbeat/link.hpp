@@ -170,7 +170,9 @@ private:
     void refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effects, base::Instant now, base::Wall wall);
     void certificate_refused(const CoreCall& call, std::string why, base::Instant now, base::Wall wall);
     void lose_session(base::Instant now);
-    void facts_failed(const CoreAnswer* answer, Effects& effects, base::Instant now, base::Wall wall);
+    void facts_failed(const CoreCall& call, const CoreAnswer* answer, Effects& effects, base::Instant now,
+                      base::Wall wall);
+    void facts_not_certified(std::string why, base::Instant now, base::Wall wall);
     void look_at_addresses();
     [[nodiscard]] std::optional<std::string> opened(const CoreAnswer& answer, base::Instant now, base::Wall wall);
     [[nodiscard]] std::optional<std::string> beaten(const CoreAnswer& answer, Effects& effects, base::Instant sent,
@@ -211,14 +213,18 @@ private:
     std::optional<base::Wall> renew_at_;  // by Core's clock
     base::Instant renew_retry_at_{};
     Retry renew_retry_;
-    bool renew_now_ = false;        // Core takes our certificate no more
-    bool renewed_in_vain_ = false;  // and the new one neither
+    bool renew_now_ = false;            // Core takes our certificate no more
+    bool renewed_in_vain_ = false;      // and the new one neither
+    bool renewed_for_facts_ = false;    // which alone were refused
+    base::Instant renew_not_before_{};  // however often it is refused
 
     base::Instant facts_at_{};
     std::size_t facts_limit_ = Outbox::max_batch;  // of a batch: less after Core found fault with one
     std::optional<base::Wall> facts_refused_since_;
-    unsigned fact_refused_ = 0;   // the oldest, alone, so often
-    base::Instant not_before_{};  // Core asked for so long
+    std::string facts_refused_why_;
+    std::uint64_t refused_fact_ = 0;  // the oldest, tried alone
+    unsigned fact_refused_ = 0;       // so often
+    base::Instant not_before_{};      // Core asked for so long
     Retry facts_retry_;
 
     bool suspend_pending_ = false;

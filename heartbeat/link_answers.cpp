@@ -114,6 +114,7 @@ Link::Effects Link::took(const CoreCall& call, const base::Result<CoreAnswer>& a
             facts_limit_ = Outbox::max_batch;
             facts_refused_since_.reset();
             fact_refused_ = 0;
+            renewed_for_facts_ = false;
             succeeded(now);
             break;
         }
@@ -139,7 +140,7 @@ void Link::fault(const CoreCall& call, const base::Error& error, Effects& effect
     if (const auto* what = error.facts.if_contains("certificate");
         what != nullptr && what->is_string() && what->get_string().find("not yet valid") != json::string::npos)
         why += fmt::format("; this machine's clock says {}: if that is wrong, set it", base::rfc3339(wall));
-    if (call.call == Call::facts) return facts_failed(nullptr, effects, now, wall);
+    if (call.call == Call::facts) return facts_failed(call, nullptr, effects, now, wall);
     if (call.call == Call::renew) {
         ++status_.failures;
         renew_retry_at_ = now + std::max<base::Duration>(renew_retry_.after_failure(p_.random, {}), soon);
@@ -151,6 +152,7 @@ void Link::fault(const CoreCall& call, const base::Error& error, Effects& effect
 }
 
 void Link::certificate_refused(const CoreCall& call, std::string why, base::Instant now, base::Wall wall) {
+    if (call.call == Call::facts) return facts_not_certified(std::move(why), now, wall);
     if (phase_ == Phase::left) lose_session(now);  // a 410 after the renewal puts that back
     const bool can_renew = settings_.own_certificate && call.call != Call::enroll && call.call != Call::renew;
     if (can_renew && !renewed_in_vain_) {
@@ -190,10 +192,31 @@ std::string why_refused(const CoreAnswer& answer) {
     return text;
 }
 
+// Of the facts that it tells.
+std::vector<std::uint64_t> revs_of(const CoreCall& call) {
+    std::vector<std::uint64_t> out;
+    if (const auto* items = array_member(call.body, "items"))
+        for (const auto& item : *items) {
+            const auto rev = item.is_object() ? whole_member(item.get_object(), "rev") : std::nullopt;
+            out.push_back(static_cast<std::uint64_t>(rev.value_or(0)));
+        }
+    return out;
+}
+
 }  // namespace
 
+// While beats are taken: a renewal that helps neither isn't tried again for facts.
+void Link::facts_not_certified(std::string why, base::Instant now, base::Wall wall) {
+    ++status_.failures;
+    facts_at_ = now + between(slow_first, slow_last, p_.random);
+    facts_refused_since_ = facts_refused_since_.value_or(wall);
+    facts_refused_why_ = fmt::format("Core takes no facts with this agent's certificate: {}", why);
+    if (settings_.own_certificate && !std::exchange(renewed_for_facts_, true)) renew_at_ = core_time(wall);
+}
+
 // Beats go on: what is must not wait for what was.
-void Link::facts_failed(const CoreAnswer* answer, Effects& effects, base::Instant now, base::Wall wall) {
+void Link::facts_failed(const CoreCall& call, const CoreAnswer* answer, Effects& effects, base::Instant now,
+                        base::Wall wall) {
     ++status_.failures;
     const bool faulty = answer != nullptr && (answer->status == 400 || answer->status == 413 || answer->status == 422);
     if (!faulty) {
@@ -201,19 +224,28 @@ void Link::facts_failed(const CoreAnswer* answer, Effects& effects, base::Instan
         facts_at_ = now + std::max<base::Duration>(facts_retry_.after_failure(p_.random, retry_after), soon);
         return;
     }
-    effects.note = fmt::format("Core finds fault with facts: {}", why_refused(*answer));
-    if (!facts_refused_since_) facts_refused_since_ = wall;
+    const auto why = why_refused(*answer);
+    effects.note = fmt::format("Core finds fault with facts: {}", why);
+    facts_refused_since_ = facts_refused_since_.value_or(wall);
+    facts_refused_why_ = fmt::format("Core finds fault with facts of this agent: {}", why);
     // One among them is at fault, or they are too many: fewer are tried, down to the one that Core never takes. A Core
     // that is at fault itself must not cost them all: the pauses grow.
     facts_at_ = now + std::max<base::Duration>(facts_retry_.after_failure(p_.random, answer->retry_after), soon);
-    if (facts_limit_ > 1) {
-        facts_limit_ = std::max<std::size_t>(std::min(facts_limit_, p_.outbox.size()) / 2, 1);
+    const auto revs = revs_of(call);
+    if (revs.empty()) return;
+    if (revs.size() > 1) {
+        facts_limit_ = revs.size() / 2;
         return;
     }
+    facts_limit_ = 1;
+    facts_refused_why_ = fmt::format("Core refuses a fact of this agent, and later ones wait for it: {}", why);
+    const auto rev = revs.front();
+    if (std::exchange(refused_fact_, rev) != rev) fact_refused_ = 0;
     if (++fact_refused_ < refusals_of_a_fact) return;
     fact_refused_ = 0;
+    if (!p_.outbox.give_up(rev, wall)) return;
     effects.note += "; the oldest is given up";
-    effects.facts_up_to = p_.outbox.give_up_oldest(wall);
+    effects.facts_up_to = rev;
 }
 
 void Link::refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effects, base::Instant now,
@@ -223,7 +255,7 @@ void Link::refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effe
     if (status == 401) return certificate_refused(call, std::move(why), now, wall);
     if (call.call == Call::leave) return;
     if (call.call == Call::facts) {
-        facts_failed(&answer, effects, now, wall);
+        facts_failed(call, &answer, effects, now, wall);
         if (status != 404 && status != 409 && status != 410) return;
     }
     if (call.call == Call::enroll) {

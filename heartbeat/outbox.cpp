@@ -70,10 +70,10 @@ void Outbox::lose_front(base::Wall now) {
     if (lost_++ == 0) lost_since_ = now;
 }
 
-std::uint64_t Outbox::give_up_oldest(base::Wall now) {
-    const auto rev = facts_.front().fact.rev;
+bool Outbox::give_up(std::uint64_t rev, base::Wall now) {
+    if (facts_.empty() || facts_.front().fact.rev != rev) return false;
     lose_front(now);
-    return rev;
+    return true;
 }
 
 std::optional<std::uint64_t> Outbox::prune(std::optional<base::Wall> now) {

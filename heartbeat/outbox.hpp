@@ -38,8 +38,8 @@ public:
 
     // The oldest that may be sent, at most `limit`.
     [[nodiscard]] boost::json::array batch(std::size_t limit = max_batch) const;
-    // Core takes the oldest in no way: lets go of it, and counts it as lost. Its rev.
-    [[nodiscard]] std::uint64_t give_up_oldest(base::Wall now);
+    // Core takes the oldest in no way: lets go of it, and counts it as lost. False: by now another is the oldest.
+    [[nodiscard]] bool give_up(std::uint64_t rev, base::Wall now);
     [[nodiscard]] bool has_news() const noexcept { return !facts_.empty() && !facts_.front().held; }
     // Core has all up to `rev`.
     void ack(std::uint64_t rev);

@@ -181,6 +181,41 @@ TEST_CASE("a certificate that Core takes no more is renewed at once; if that is 
     }
 }
 
+TEST_CASE("facts that Core takes with no certificate cost no beats, and few certificates", "[link]") {
+    Scene s;
+    s.settings.own_certificate = GENERATE(true, false);
+    if (s.settings.own_certificate)
+        s.open({});
+    else
+        s.member(24h * 365);
+    s.connect();
+    s.outbox.release(s.outbox.add(s.wall(), "vm.created", {{"vm", boost::json::object{}}}).rev);
+    s.link->facts_added(s.clock.now());
+    s.core.faults.overrides.push_back({"facts", 401, 1'000'000, {}});
+    const auto sent = s.pass(2h);
+    CHECK(s.count(Call::renew, sent) == (s.settings.own_certificate ? 1 : 0));
+    CHECK(s.count(Call::facts, sent) >= 12);
+    CHECK(s.count(Call::facts, sent) <= 40);
+    CHECK(s.count(Call::heartbeat, sent) >= 118);
+    CHECK(s.state() == "connected");
+}
+
+TEST_CASE("certificates that Core takes for a while only are renewed once a minute at most", "[link]") {
+    Scene s;
+    s.open({});
+    s.connect();
+    std::vector<base::Instant> renewals;
+    for (int i = 0; i < 200; ++i) {
+        s.core.faults.overrides.clear();
+        if (i % 2 == 0) s.core.faults.overrides.push_back({"heartbeat", 401, 1, {}});
+        s.link->woke(s.clock.now(), s.wall());
+        for (const auto& sent : s.pass(4s))
+            if (sent.call == Call::renew) renewals.push_back(sent.at);
+    }
+    REQUIRE(renewals.size() > 5);
+    for (std::size_t i = 1; i < renewals.size(); ++i) CHECK(renewals[i] - renewals[i - 1] >= 1min);
+}
+
 TEST_CASE("a node that was told to leave renews what expired meanwhile, and asks on", "[link]") {
     Scene s;
     s.open({});

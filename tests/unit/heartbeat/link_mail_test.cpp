@@ -121,3 +121,47 @@ TEST_CASE("a command that takes its time costs no beats", "[link]") {
     CHECK(s.core.command("c1")->state == "succeeded");
     check_core_is_content(s);
 }
+
+TEST_CASE("of facts that Core refuses it is said which, and what it says to them", "[link]") {
+    LinkScene s;
+    s.member();
+    s.connect();
+    for (int i = 0; i < 5; ++i) s.outbox.release(s.outbox.add(s.wall(), "vm.exploded", {}).rev);
+    s.link->facts_added(s.clock.now());
+    const auto refuse = [&] {
+        auto call = s.next_call();
+        for (; call.call != Call::facts; call = s.next_call()) (void)s.carry(call);
+        s.answer(call, heartbeat::CoreAnswer{422, {}, R"({"detail":"items[0].kind: unknown"})"});
+        return json::serialize(s.link->conditions());
+    };
+    CHECK(refuse().find("Core finds fault with facts of this agent: Core answered 422 (items[0].kind: unknown)") !=
+          std::string::npos);
+    (void)refuse();
+    CHECK(refuse().find("Core refuses a fact of this agent, and later ones wait for it: Core answered 422 (items") !=
+          std::string::npos);
+}
+
+TEST_CASE("a fact that was dropped while it was tried isn't given up in another's place", "[link]") {
+    LinkScene s;
+    s.member();
+    s.connect();
+    const auto add = [&] { s.outbox.release(s.outbox.add(s.wall(), "vm.exploded", {{"vm", json::object{}}}).rev); };
+    add();
+    const bool another = GENERATE(false, true);
+    s.link->facts_added(s.clock.now());
+    for (int refused = 0; refused < 20 && s.outbox.lost() == 0;) {
+        const auto call = s.next_call();
+        if (call.call != Call::facts) {
+            (void)s.carry(call);
+            continue;
+        }
+        // The eighth refusal is the last: meanwhile it became too old.
+        if (++refused == 8) {
+            CHECK(s.outbox.prune(s.wall() + 24h * 15));
+            if (another) add();
+        }
+        s.answer(call, heartbeat::CoreAnswer{422, {}, "{}"});
+    }
+    CHECK(s.outbox.lost() == 1);
+    CHECK(s.outbox.size() == (another ? 1 : 0));
+}

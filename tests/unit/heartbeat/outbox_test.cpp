@@ -75,6 +75,18 @@ TEST_CASE("old facts are let go of, and counted", "[heartbeat]") {
     CHECK(outbox.lost_since() == noon + Outbox::max_age + 1s);
 }
 
+TEST_CASE("the oldest is given up only while it is that", "[heartbeat]") {
+    Outbox outbox{1};
+    CHECK_FALSE(outbox.give_up(1, noon));
+    for (int i = 0; i < 2; ++i) outbox.release(add(outbox));
+    CHECK_FALSE(outbox.give_up(2, noon));
+    CHECK(outbox.lost() == 0);
+    CHECK(outbox.give_up(1, noon));
+    CHECK_FALSE(outbox.give_up(1, noon));
+    CHECK(revs(outbox) == std::vector<std::int64_t>{2});
+    CHECK(outbox.lost() == 1);
+}
+
 TEST_CASE("no more is kept than fits", "[heartbeat]") {
     Outbox outbox{1};
     const std::string large(1'000'000, 'x');
