@@ -108,7 +108,7 @@ CoreCall Link::beat(base::Instant now, base::Wall wall) {
                       {"base_rev", p_.state.acked()},
                       {"state_rev", p_.state.rev()},
                       {"conditions", std::move(conditions)},
-                      {"acks", p_.inbox.acks(Inbox::max_acks, beat_.told)}};
+                      {"acks", p_.inbox.acks(now < no_acks_before_ ? 0 : acks_limit_, beat_.told)}};
     beat_.rev = p_.state.rev();
     if (now >= lease_only_until_) {
         beat_.full = p_.state.wants_full();
@@ -303,7 +303,10 @@ json::array Link::conditions() const {
                         offset_.count() > 0 ? "behind" : "ahead of"),
             *skewed_since_);
     if (facts_refused_since_) add("FactsRefused", "refused", facts_refused_why_, *facts_refused_since_);
-    if (too_large_since_) add("StateTooLarge", "body_too_large", "Core refuses this agent's state", *too_large_since_);
+    if (state_refused_since_)
+        add(state_too_large_ ? "StateTooLarge" : "StateRefused", state_too_large_ ? "body_too_large" : "refused",
+            lease_only_why_, *state_refused_since_);
+    if (acks_refused_since_) add("AcksRefused", "refused", acks_refused_why_, *acks_refused_since_);
     if (p_.outbox.lost() > 0)
         add("FactsLost", "outbox_full", fmt::format("{} facts were dropped", p_.outbox.lost()), p_.outbox.lost_since());
     return out;

@@ -168,6 +168,9 @@ private:
     void slow_down(LinkState state, std::string why, base::Instant now, base::Wall wall);
     void fault(const CoreCall& call, const base::Error& error, Effects& effects, base::Instant now, base::Wall wall);
     void refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effects, base::Instant now, base::Wall wall);
+    // So that the lease lives. False: there was nothing to leave out.
+    [[nodiscard]] bool tell_less(unsigned status, const std::string& why, Effects& effects, base::Instant now,
+                                 base::Wall wall);
     void certificate_refused(const CoreCall& call, std::string why, base::Instant now, base::Wall wall);
     void lose_session(base::Instant now);
     void facts_failed(const CoreCall& call, const CoreAnswer* answer, Effects& effects, base::Instant now,
@@ -208,7 +211,14 @@ private:
     bool outage_ = false;   // Core was away for long enough that others wait for it, too
     Beat beat_;             // that is under way
     BeatSchedule schedule_;
-    base::Instant lease_only_until_{};  // Core finds our state too large
+    base::Instant lease_only_until_{};  // Core doesn't take our state
+    std::string lease_only_why_;
+    std::optional<base::Wall> state_refused_since_;
+    bool state_too_large_ = false;              // and that is why
+    std::size_t acks_limit_ = Inbox::max_acks;  // of a beat: less after Core took one without acks alone
+    base::Instant no_acks_before_{};            // it doesn't take a single one
+    std::optional<base::Wall> acks_refused_since_;
+    std::string acks_refused_why_;
 
     std::optional<base::Wall> renew_at_;  // by Core's clock
     base::Instant renew_retry_at_{};
@@ -235,7 +245,6 @@ private:
 
     std::chrono::milliseconds offset_{0};
     std::optional<base::Wall> skewed_since_;
-    std::optional<base::Wall> too_large_since_;
 };
 
 }  // namespace ghost::heartbeat

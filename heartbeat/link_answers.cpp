@@ -275,6 +275,7 @@ void Link::refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effe
     switch (status) {
         case 400:
         case 422:
+            if (call.call == Call::heartbeat && tell_less(status, why, effects, now, wall)) return;
             // What we told isn't understood: told whole, it may be.
             if (phase_ == Phase::in_session) lose_session(now);
             failed(fmt::format("Core finds fault with what this agent sent: {}", why), {}, now, wall);
@@ -311,13 +312,7 @@ void Link::refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effe
             return say(LinkState::left, "Core told this agent to leave; its VMs go on, and Core is asked again daily",
                        wall);
         case 413:
-            if (call.call == Call::heartbeat && beat_.with_delta) {
-                lease_only_until_ = now + lease_only_for;
-                schedule_.due_at(now + BeatSchedule::between_changes);
-                too_large_since_ = too_large_since_.value_or(wall);
-                return say(LinkState::refused, "Core finds this agent's state too large: it only hears that it lives",
-                           wall);
-            }
+            if (call.call == Call::heartbeat && tell_less(status, why, effects, now, wall)) return;
             return slow_down(LinkState::refused, std::move(why), now, wall);
         case 426:
             return slow_down(LinkState::refused, fmt::format("Core wants a newer version of this agent: {}", why), now,
@@ -329,6 +324,32 @@ void Link::refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effe
     }
     if (status >= 500) return failed(std::move(why), answer.retry_after, now, wall);
     slow_down(LinkState::refused, std::move(why), now, wall);
+}
+
+bool Link::tell_less(unsigned status, const std::string& why, Effects& effects, base::Instant now, base::Wall wall) {
+    if (beat_.with_delta) {
+        lease_only_until_ = now + lease_only_for;
+        state_refused_since_ = state_refused_since_.value_or(wall);
+        state_too_large_ = status == 413;
+        lease_only_why_ =
+            state_too_large_
+                ? "Core finds this agent's state too large: it only hears that it lives"
+                : fmt::format("Core finds fault with this agent's state, and only hears that it lives: {}", why);
+        if (!state_too_large_) p_.state.want_full();  // told whole, it may be understood
+        say(LinkState::refused, lease_only_why_, wall);
+    } else if (beat_.told.size() > 1) {
+        acks_limit_ = beat_.told.size() / 2;
+    } else if (!beat_.told.empty()) {
+        acks_limit_ = 1;
+        no_acks_before_ = now + lease_only_for;
+        acks_refused_since_ = acks_refused_since_.value_or(wall);
+        acks_refused_why_ = fmt::format("Core refuses what this agent tells of a command: {}", why);
+    } else {
+        return false;
+    }
+    effects.note = fmt::format("Core finds fault with a heartbeat: {}", why);
+    schedule_.due_at(now + BeatSchedule::between_changes);
+    return true;
 }
 
 // Bounds what Core may ask for: a wrong number must neither flood it nor silence us.
@@ -388,9 +409,11 @@ std::optional<std::string> Link::beaten(const CoreAnswer& answer, Effects& effec
     schedule_.answered(sent, ttl_, p_.random);
     const bool more = p_.state.wants_full() ? !was_full : p_.state.acked() < beat_.rev;
     if (more && !lease_only) schedule_.changed(now);
-    if (!lease_only && beat_.with_delta) too_large_since_.reset();
+    if (!lease_only) state_refused_since_.reset();
+    if (!beat_.told.empty()) acks_limit_ = std::min(acks_limit_ * 2, Inbox::max_acks);
     effects.confirmed = p_.inbox.confirm(beat_.told);
-    if (p_.inbox.has_news()) schedule_.changed(now);  // what came meanwhile, or didn't fit
+    if (p_.inbox.has_news() && now >= no_acks_before_) schedule_.changed(now);  // what came meanwhile, or didn't fit
+    if (!beat_.told.empty() || !p_.inbox.has_news()) acks_refused_since_.reset();
     if (const auto* commands = array_member(*body, "commands")) effects.commands = *commands;
     if (const auto* urls = body->if_contains("core_urls"))
         if (const auto told = read_core_urls(*urls); told && !told->empty()) take_urls(*told, effects);
@@ -404,7 +427,7 @@ std::optional<std::string> Link::beaten(const CoreAnswer& answer, Effects& effec
     status_.last_beat_at = now;
     status_.round_trip = now - sent;
     if (lease_only)
-        say(LinkState::refused, status_.detail, wall);
+        say(LinkState::refused, lease_only_why_, wall);
     else
         say(LinkState::connected, "", wall);
     return std::nullopt;
