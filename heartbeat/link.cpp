@@ -44,8 +44,10 @@ bool Link::may_enrol() const {
 
 void Link::plan_renewal() {
     renew_at_.reset();
-    if (!settings_.own_certificate || !member_.certificate) return;
+    renew_fault_.clear();
+    if (!member_.certificate) return;
     status_.certificate_expires = member_.certificate->not_after;
+    if (!settings_.own_certificate) return;
     renew_at_ = renewal_time(*member_.certificate, p_.random);
 }
 
@@ -61,6 +63,15 @@ std::optional<base::Instant> Link::renewal_due(base::Instant now, base::Wall wal
 
 CoreCall Link::call(Call kind, json::object body) const {
     return {kind, urls_[url_], member_.agent_id, std::move(body), call_limit};
+}
+
+// There is one connection: what hangs on it mustn't keep a beat waiting.
+CoreCall Link::beside_beats(CoreCall call, base::Instant now) const {
+    if (phase_ != Phase::in_session || renew_now_) return call;
+    const auto left = (failing() ? attempt_at_ : schedule_.due()) + beside_margin - now;
+    call.timeout = std::clamp<std::chrono::milliseconds>(std::chrono::duration_cast<std::chrono::milliseconds>(left),
+                                                         shortest_limit, call_limit);
+    return call;
 }
 
 CoreCall Link::enrol() const {
@@ -124,6 +135,16 @@ CoreCall Link::beat(base::Instant now, base::Wall wall) {
 }
 
 Link::Step Link::next(base::Instant now, base::Wall wall) {
+    look_for_faults(wall);
+    auto step = plan(now, wall);
+    status_.next_attempt.reset();
+    const auto* idle = std::get_if<Idle>(&step);
+    if (idle != nullptr && status_.state != LinkState::connected && idle->until < now + never)
+        status_.next_attempt = idle->until == now + longest_idle ? std::max(attempt_at_, idle->until) : idle->until;
+    return step;
+}
+
+Link::Step Link::plan(base::Instant now, base::Wall wall) {
     if (held_until_ && now >= *held_until_) {  // it doesn't sleep after all
         held_until_.reset();
         suspend_pending_ = false;
@@ -142,7 +163,7 @@ Link::Step Link::next(base::Instant now, base::Wall wall) {
     if (const auto renewal = suspend_pending_ ? std::nullopt : renewal_due(now, wall)) {
         if (now >= *renewal) {
             auto body = json::object{{"csr", settings_.csr}};
-            return call(Call::renew, std::move(body));
+            return beside_beats(call(Call::renew, std::move(body)), now);
         }
         until = std::min(until, *renewal);
         if (renew_now_) return Idle{until};  // all else would be refused
@@ -170,7 +191,7 @@ Link::Step Link::next(base::Instant now, base::Wall wall) {
         if (now >= facts_at_) {
             json::object body{
                 {"session_id", session_id_}, {"epoch", settings_.epoch}, {"items", p_.outbox.batch(facts_limit_)}};
-            return call(Call::facts, std::move(body));
+            return beside_beats(call(Call::facts, std::move(body)), now);
         }
         until = std::min(until, facts_at_);
     }
@@ -211,7 +232,14 @@ void Link::adopt(const Renewed& answer, base::Instant now, base::Wall wall) {
     say(LinkState::connecting, "the certificate was renewed", wall);
 }
 
+void Link::certificate_replaced(net::CertificateFacts certificate, base::Wall wall) {
+    member_.certificate = std::move(certificate);
+    plan_renewal();
+    look_for_faults(wall);
+}
+
 void Link::not_adopted(const base::Error& why, base::Instant now, base::Wall wall) {
+    renew_fault_ = fmt::format("what Core gave can't be used or kept: {}", one_line(why.detail));
     renew_retry_at_ = now + between(slow_first, slow_last, p_.random);
     if (phase_ != Phase::unenrolled && !renew_now_) return;  // the one that is there serves on
     slow_down(LinkState::refused, fmt::format("what Core gave can't be used or kept: {}", why.detail), now, wall);
@@ -285,30 +313,6 @@ std::optional<CoreCall> Link::goodbye() const {
     if (phase_ != Phase::in_session) return std::nullopt;
     auto out = call(Call::leave, {});
     out.timeout = hurried_limit;
-    return out;
-}
-
-json::array Link::conditions() const {
-    json::array out;
-    const auto add = [&out](std::string_view type, std::string_view reason, std::string message, base::Wall since) {
-        out.push_back(json::object{{"type", type},
-                                   {"status", "true"},
-                                   {"reason", reason},
-                                   {"message", std::move(message)},
-                                   {"since", base::rfc3339(since)}});
-    };
-    if (skewed_since_)
-        add("ClockSkew", offset_.count() > 0 ? "clock_behind" : "clock_ahead",
-            fmt::format("this machine's clock is {} s {} Core's", std::chrono::abs(offset_).count() / 1000,
-                        offset_.count() > 0 ? "behind" : "ahead of"),
-            *skewed_since_);
-    if (facts_refused_since_) add("FactsRefused", "refused", facts_refused_why_, *facts_refused_since_);
-    if (state_refused_since_)
-        add(state_too_large_ ? "StateTooLarge" : "StateRefused", state_too_large_ ? "body_too_large" : "refused",
-            lease_only_why_, *state_refused_since_);
-    if (acks_refused_since_) add("AcksRefused", "refused", acks_refused_why_, *acks_refused_since_);
-    if (p_.outbox.lost() > 0)
-        add("FactsLost", "outbox_full", fmt::format("{} facts were dropped", p_.outbox.lost()), p_.outbox.lost_since());
     return out;
 }
 

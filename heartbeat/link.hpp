@@ -39,6 +39,14 @@ enum class LinkState : std::uint8_t {
 };
 [[nodiscard]] std::string_view name_of(LinkState state) noexcept;
 
+// What is wrong with the link itself.
+struct LinkWarning {
+    std::string_view type;  // of the condition that Core is told
+    std::string_view reason;
+    std::string message;
+    base::Wall since;
+};
+
 struct LinkStatus {
     LinkState state = LinkState::connecting;
     std::string detail = {};  // why it isn't connected, in a sentence; empty when it is
@@ -55,6 +63,8 @@ struct LinkStatus {
     std::uint64_t failures = 0;                          // calls that failed, since the start
     std::optional<std::chrono::milliseconds> skew = {};  // Core's clock minus ours
     std::optional<base::Wall> certificate_expires = {};
+    std::vector<std::string> warnings = {};          // in sentences, also of one that is connected
+    std::optional<base::Instant> next_attempt = {};  // while it isn't, and none is under way
 };
 
 struct LinkSettings {
@@ -112,6 +122,8 @@ public:
     // They are kept, and shown from the next call on.
     void adopt(const Enrolled& answer, std::string token_hash, base::Instant now, base::Wall wall);
     void adopt(const Renewed& answer, base::Instant now, base::Wall wall);
+    // The operator's own certificate, as it is read anew.
+    void certificate_replaced(net::CertificateFacts certificate, base::Wall wall);
     // They can't be kept or used.
     void not_adopted(const base::Error& why, base::Instant now, base::Wall wall);
 
@@ -135,7 +147,8 @@ public:
     // What time it is for Core.
     [[nodiscard]] base::Wall core_time(base::Wall wall) const { return wall + offset_; }
     [[nodiscard]] bool clock_is_known() const noexcept { return status_.skew.has_value(); }
-    // What is wrong with the link itself, as conditions.
+    [[nodiscard]] const std::vector<LinkWarning>& warnings() const noexcept { return warnings_; }
+    // The same, as conditions.
     [[nodiscard]] boost::json::array conditions() const;
 
     static constexpr std::chrono::seconds call_limit{10};
@@ -153,6 +166,7 @@ private:
         std::vector<Inbox::Told> told;
     };
 
+    [[nodiscard]] Step plan(base::Instant now, base::Wall wall);
     [[nodiscard]] bool may_enrol() const;
     [[nodiscard]] bool failing() const noexcept { return retry_.failures() > 0; }
     [[nodiscard]] std::optional<base::Instant> renewal_due(base::Instant now, base::Wall wall) const;
@@ -163,6 +177,11 @@ private:
     void plan_renewal();
     void take_urls(const std::vector<std::string>& urls, Effects& effects);
 
+    void look_for_faults(base::Wall wall);
+    [[nodiscard]] std::optional<LinkWarning> certificate_ends(base::Wall wall) const;
+    void weigh(const CoreCall& call, const base::Result<CoreAnswer>& answer, Effects& effects, base::Instant sent,
+               base::Instant now, base::Wall wall);
+    [[nodiscard]] CoreCall beside_beats(CoreCall call, base::Instant now) const;
     void succeeded(base::Instant now);
     void failed(std::string why, std::optional<std::chrono::seconds> retry_after, base::Instant now, base::Wall wall);
     void slow_down(LinkState state, std::string why, base::Instant now, base::Wall wall);
@@ -222,6 +241,7 @@ private:
 
     std::optional<base::Wall> renew_at_;  // by Core's clock
     base::Instant renew_retry_at_{};
+    std::string renew_fault_;  // of the last try
     Retry renew_retry_;
     bool renew_now_ = false;            // Core takes our certificate no more
     bool renewed_in_vain_ = false;      // and the new one neither
@@ -245,6 +265,7 @@ private:
 
     std::chrono::milliseconds offset_{0};
     std::optional<base::Wall> skewed_since_;
+    std::vector<LinkWarning> warnings_;
 };
 
 }  // namespace ghost::heartbeat

@@ -58,6 +58,13 @@ void Link::lose_session(base::Instant now) {
 Link::Effects Link::took(const CoreCall& call, const base::Result<CoreAnswer>& answer, base::Instant sent,
                          base::Instant now, base::Wall wall) {
     Effects effects;
+    weigh(call, answer, effects, sent, now, wall);
+    look_for_faults(wall);
+    return effects;
+}
+
+void Link::weigh(const CoreCall& call, const base::Result<CoreAnswer>& answer, Effects& effects, base::Instant sent,
+                 base::Instant now, base::Wall wall) {
     if (call.call == Call::heartbeat) {
         status_.last_beat_succeeded = answer && answer->status == 200;
         if (!status_.last_beat_succeeded) {
@@ -66,15 +73,9 @@ Link::Effects Link::took(const CoreCall& call, const base::Result<CoreAnswer>& a
         }
         if (beat_.reason == Reason::suspend) suspend_through(answer, now);
     }
-    if (!answer) {
-        fault(call, answer.error(), effects, now, wall);
-        return effects;
-    }
+    if (!answer) return fault(call, answer.error(), effects, now, wall);
     const bool good = answer->status / 100 == 2;
-    if (!good) {
-        refusal(call, *answer, effects, now, wall);
-        return effects;
-    }
+    if (!good) return refusal(call, *answer, effects, now, wall);
     std::optional<std::string> unusable;
     switch (call.call) {
         case Call::enroll: {
@@ -120,7 +121,7 @@ Link::Effects Link::took(const CoreCall& call, const base::Result<CoreAnswer>& a
         }
         case Call::leave: break;
     }
-    if (!unusable) return effects;
+    if (!unusable) return;
     const auto why = fmt::format("the answer of {} to {} can't be used: {}", call.url, name_of(call.call), *unusable);
     if (call.call == Call::heartbeat) {
         status_.last_beat_succeeded = false;
@@ -128,7 +129,6 @@ Link::Effects Link::took(const CoreCall& call, const base::Result<CoreAnswer>& a
         schedule_.lost();
     }
     fault(call, {base::Errc::source_unavailable, why}, effects, now, wall);
-    return effects;
 }
 
 // No answer came.
@@ -143,6 +143,7 @@ void Link::fault(const CoreCall& call, const base::Error& error, Effects& effect
     if (call.call == Call::facts) return facts_failed(call, nullptr, effects, now, wall);
     if (call.call == Call::renew) {
         ++status_.failures;
+        renew_fault_ = one_line(why);
         renew_retry_at_ = now + std::max<base::Duration>(renew_retry_.after_failure(p_.random, {}), soon);
         url_ = (url_ + 1) % urls_.size();
         if (renew_now_) say(LinkState::unreachable, std::move(why), wall);
@@ -169,6 +170,7 @@ void Link::certificate_refused(const CoreCall& call, std::string why, base::Inst
             attempt_at_ = now;
             return say(LinkState::enrolling, std::move(why), wall);
         }
+        renew_fault_ = one_line(why);
         renew_retry_at_ = now + between(slow_first, slow_last, p_.random);
         if (renew_now_ || core_time(wall) >= member_.certificate->not_after)
             say(LinkState::refused, fmt::format("Core doesn't renew this agent's certificate: {}", why), wall);
@@ -266,6 +268,7 @@ void Link::refusal(const CoreCall& call, const CoreAnswer& answer, Effects& effe
         if (status == 403 || status == 404) return certificate_refused(call, std::move(why), now, wall);
         if (status != 410 && status != 409) {
             ++status_.failures;
+            renew_fault_ = why;
             renew_retry_at_ =
                 now + std::max<base::Duration>(renew_retry_.after_failure(p_.random, answer.retry_after), soon);
             if (renew_now_) say(LinkState::unreachable, std::move(why), wall);

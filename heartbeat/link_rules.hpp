@@ -28,8 +28,10 @@ inline constexpr std::chrono::seconds between_addresses{30};  // sessions for th
 inline constexpr std::chrono::seconds soon{2};                // of a wake or a network change: within 3 s with the call
 inline constexpr std::chrono::seconds settling{60};           // a machine that was about to sleep, and doesn't
 inline constexpr std::chrono::minutes lease_only_for{5};
-inline constexpr unsigned refusals_of_a_fact = 8;  // alone, until it is given up
-inline constexpr unsigned outage_after = 3;        // failures in a row
+inline constexpr std::chrono::seconds beside_margin{1};   // of a call beside beats, over the time until one is due
+inline constexpr std::chrono::seconds shortest_limit{2};  // of such a call
+inline constexpr unsigned refusals_of_a_fact = 8;         // alone, until it is given up
+inline constexpr unsigned outage_after = 3;               // failures in a row
 
 inline base::Duration part_of(base::Duration span, double part) {
     return std::chrono::duration_cast<base::Duration>(span * part);

@@ -95,8 +95,22 @@ asio::awaitable<base::Result<CoreAnswer>> Sender::send(CoreCall call) {
     co_return answer;
 }
 
+void Sender::note_warnings() {
+    std::vector<std::string> now;
+    for (const auto& warning : p_.link.warnings()) {
+        now.emplace_back(warning.type);
+        if (std::ranges::find(noted_warnings_, warning.type) == noted_warnings_.end())
+            p_.log.warn("the link to Ghost Core has a fault", {{"type", warning.type}, {"why", warning.message}});
+    }
+    for (const auto& type : noted_warnings_)
+        if (std::ranges::find(now, type) == now.end())
+            p_.log.info("a fault of the link to Ghost Core is over", {{"type", type}});
+    noted_warnings_ = std::move(now);
+}
+
 // Each change of the link's state is told once, in words.
 void Sender::note_state() {
+    note_warnings();
     const auto& status = p_.link.status();
     if (status.state == noted_) return;
     noted_ = status.state;

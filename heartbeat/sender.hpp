@@ -61,6 +61,7 @@ private:
     [[nodiscard]] boost::asio::awaitable<void> take_credentials(Link::Effects& effects);
     [[nodiscard]] boost::asio::awaitable<void> take_commands(boost::json::array commands);
     void note_state();
+    void note_warnings();
     template <class Kept>
     void warn_unless(const Kept& kept, const char* what);
 
@@ -85,6 +86,7 @@ private:
     base::Notifier more_to_keep_;
     Interruption interruption_ = Interruption::none;
     LinkState noted_ = LinkState::connecting;
+    std::vector<std::string> noted_warnings_;  // their types
     bool running_ = false;
 };
 

@@ -4,6 +4,8 @@
 #include "tests/fakes/certificates.hpp"
 #include "tests/unit/heartbeat/link_scene.hpp"
 
+#include <boost/json/serialize.hpp>
+
 #include <algorithm>
 
 using namespace std::chrono_literals;
@@ -120,6 +122,41 @@ TEST_CASE("a renewal that fails is tried again, and beats go on", "[link]") {
     CHECK(s.agent().certificates == 2);
     CHECK(s.count(Call::heartbeat, sent) >= 14 * 60);
     CHECK(s.state() == "connected");
+}
+
+TEST_CASE("a renewal that is overdue is said before the certificate expires", "[link]") {
+    Scene s;
+    s.open({});
+    s.connect();
+    s.core.faults.overrides.push_back({"certificate", 500, 1'000'000, {}});
+    (void)s.pass(15h);
+    CHECK(s.link->status().warnings.empty());
+    (void)s.pass(2h);
+    CHECK(s.state() == "connected");
+    REQUIRE(s.link->status().warnings.size() == 1);
+    CHECK(s.link->status().warnings[0].find("and renewing it fails: Core answered 500") != std::string::npos);
+    CHECK(boost::json::serialize(s.agent().conditions.at(0)).find("CertificateRenewal") != std::string::npos);
+    s.core.faults.overrides.clear();
+    (void)s.pass(12min);
+    CHECK(s.link->status().warnings.empty());
+    CHECK(s.core.violations().empty());
+}
+
+TEST_CASE("a certificate of the operator's that ends soon is said until it is replaced", "[link]") {
+    Scene s;
+    s.settings.own_certificate = false;
+    s.member();
+    s.connect();
+    (void)s.pass(15h);
+    CHECK(s.link->status().warnings.empty());
+    (void)s.pass(2h);
+    REQUIRE(s.link->status().warnings.size() == 1);
+    CHECK(s.link->status().warnings[0].find("the certificate of core.tls_cert expires at ") == 0);
+    (void)s.pass(8h);
+    REQUIRE(s.link->status().warnings.size() == 1);
+    CHECK(s.link->status().warnings[0].find("the certificate of core.tls_cert expired at ") == 0);
+    s.link->certificate_replaced({"node-1", s.wall(), s.wall() + 24h}, s.wall());
+    CHECK(s.link->status().warnings.empty());
 }
 
 TEST_CASE("a certificate that has expired still renews", "[link]") {

@@ -140,3 +140,74 @@ TEST_CASE("a beat that brings nothing is told why only the lease is told, whatev
     CHECK(s.state() == "refused");
     CHECK(s.link->status().detail == why);
 }
+
+TEST_CASE("what is wrong with the link is told to Core and here, in the same words", "[link]") {
+    LinkScene s;
+    s.clock_off = -2h - 500ms;
+    s.member();
+    s.connect();
+    CHECK(s.state() == "connected");
+    const std::vector<std::string> words{"this machine's clock is 7200 s behind Core's"};
+    CHECK(s.link->status().warnings == words);
+    CHECK(s.link->conditions().at(0).at("message") == json::value(words[0]));
+    s.clock_off = 0h;
+    (void)s.pass(2min);
+    CHECK(s.link->status().warnings.empty());
+}
+
+TEST_CASE("while the agent isn't connected it says when it tries again", "[link]") {
+    LinkScene s;
+    s.member();
+    s.connect();
+    CHECK_FALSE(s.link->status().next_attempt);
+    SECTION("soon") {
+        s.reachable = false;
+        while (s.carry(s.next_call()).status != 0) {
+        }
+        for (int i = 0; i < 20; ++i) {
+            (void)s.link->next(s.clock.now(), s.wall());
+            const auto promised = s.link->status().next_attempt;
+            const auto call = s.next_call();
+            if (promised) CHECK(*promised == s.clock.now());
+            CHECK_FALSE(s.link->status().next_attempt);
+            (void)s.carry(call);
+        }
+    }
+    SECTION("after what Core asked for") {
+        s.answer(s.next_call(), CoreAnswer{503, 3600s, "{}"});
+        (void)s.link->next(s.clock.now(), s.wall());
+        const auto promised = s.link->status().next_attempt;
+        REQUIRE(promised);
+        (void)s.next_call();
+        CHECK(*promised == s.clock.now());
+    }
+    SECTION("never") {
+        s.answer(s.next_call(), CoreAnswer{409, {}, "{}"});
+        (void)s.link->next(s.clock.now(), s.wall());
+        CHECK_FALSE(s.link->status().next_attempt);
+    }
+}
+
+TEST_CASE("facts that hang make no beat late", "[link]") {
+    LinkScene s;
+    s.member();
+    s.connect();
+    auto last = s.clock.now();
+    std::size_t facts = 0;
+    for (int i = 0; i < 200; ++i) {
+        s.outbox.release(s.outbox.add(s.wall(), "vm.created", {}).rev);
+        s.link->network_changed(s.clock.now(), s.wall());  // tries them soon, and ends a backoff
+        (void)s.until(Call::heartbeat);
+        last = s.clock.now() - s.round_trip;
+        (void)s.step(s.clock.now() + std::chrono::milliseconds{i * 280});
+        const auto call = s.next_call();
+        if (call.call != Call::facts) continue;
+        ++facts;
+        CHECK(call.timeout >= 2s);
+        CHECK(call.timeout <= 10s);
+        s.clock.advance(call.timeout);
+        s.answer(call, base::fail(base::Errc::deadline_exceeded, "no answer"));
+        CHECK(s.until(Call::heartbeat).at - last <= 62s);
+    }
+    CHECK(facts > 30);
+}
