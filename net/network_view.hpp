@@ -29,6 +29,10 @@ public:
     // The bytes of one datagram, of any length and content.
     [[nodiscard]] Told take(std::span<const std::byte> datagram);
     void clear();
+    // The same addresses and default routes; guests' come and go.
+    [[nodiscard]] bool is_same_way_out(const NetworkView& other) const {
+        return addresses_ == other.addresses_ && routes_ == other.routes_;
+    }
 
 private:
     using Address = std::pair<int, std::string>;  // interface, bytes of the address

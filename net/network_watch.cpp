@@ -26,6 +26,8 @@ namespace asio = boost::asio;
 constexpr std::size_t room = 64 * 1024;  // the kernel's dumps come in at most half of that
 constexpr int datagrams_at_once = 64;    // then others on the loop have their turn
 constexpr unsigned dump_tries = 5;       // in a row that were interrupted
+constexpr int socket_room = 1024 * 1024;
+constexpr int most_queued = 16 * 1024;  // datagrams, more than the socket has room for
 constexpr std::array<std::uint16_t, 3> dumps{RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE};
 
 base::Result<base::Descriptor> open_socket() {
@@ -36,6 +38,9 @@ base::Result<base::Descriptor> open_socket() {
     address.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
     if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
         return base::fail(base::errno_error(errno, "cannot watch the network"));
+    // As much as the system grants: what doesn't fit costs another dump.
+    if (::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUFFORCE, &socket_room, sizeof socket_room) != 0)
+        (void)::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUF, &socket_room, sizeof socket_room);
     return socket;
 }
 
@@ -45,8 +50,7 @@ public:
         : socket_(executor, socket.release()), buffer_(room) {}
 
     asio::awaitable<bool> changed() override {
-        // What happened since it broke isn't known.
-        if (broken_) co_return start_over();
+        if (broken_ && !start_over()) co_return false;
         for (;;) {
             if (!asked_ && !ask()) co_return !(broken_ = true);
             const auto [error] = co_await socket_.async_wait(asio::posix::stream_descriptor::wait_read,
@@ -70,12 +74,16 @@ private:
         dump_ = 0;
         asked_ = interrupted_ = broken_ = false;
         tries_ = 0;
+        unsure_ = true;  // what happened since it broke isn't known
         return true;
     }
 
-    // For the next of the dumps that the view begins with.
+    // For the next of the dumps that a view begins with.
     [[nodiscard]] bool ask() {
-        if (dump_ == 0) view_.clear();
+        if (dump_ == 0) {
+            drop_queued();
+            fresh_.clear();
+        }
         struct {
             nlmsghdr header;
             rtgenmsg body;
@@ -89,9 +97,19 @@ private:
         return asked_;
     }
 
+    // It is older than what the dumps will say; and once the socket was full, the kernel drops what comes, without
+    // another word, until all of it is read.
+    void drop_queued() {
+        std::byte ignored{};
+        for (int i = 0; i < most_queued; ++i)
+            if (::recv(socket_.native_handle(), &ignored, sizeof ignored, MSG_DONTWAIT | MSG_TRUNC) < 0 &&
+                errno != EINTR && errno != ENOBUFS)
+                return;
+    }
+
     // What is there. False: the socket is of no more use.
     [[nodiscard]] bool read(bool& told) {
-        for (int i = 0; i < datagrams_at_once; ++i) {
+        for (int i = 0; i < datagrams_at_once && asked_; ++i) {
             sockaddr_nl sender{};
             socklen_t size = sizeof sender;
             const auto length = ::recvfrom(socket_.native_handle(), buffer_.data(), buffer_.size(),
@@ -100,39 +118,52 @@ private:
             if (length < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return true;
             if (length < 0 && errno != ENOBUFS) return false;
             if (length < 0 || static_cast<std::size_t>(length) > buffer_.size()) {
-                take_loss(told);
+                take_loss();
                 continue;
             }
             if (sender.nl_pid != 0) continue;  // not the kernel
-            const auto bytes = std::span{buffer_}.first(static_cast<std::size_t>(length));
-            if (!take(view_.take(bytes), told)) return false;
+            if (!take(std::span{buffer_}.first(static_cast<std::size_t>(length)), told)) return false;
         }
         return true;
     }
 
     // Some of what was sent is lost. A dump that is under way has to end before the next may begin.
-    void take_loss(bool& told) {
+    void take_loss() {
         if (!watching()) {
             interrupted_ = true;
             return;
         }
-        told = true;
         dump_ = 0;
         asked_ = false;
     }
 
     // False: the next dump can't be asked for.
-    [[nodiscard]] bool take(const NetworkView::Told& news, bool& told) {
+    [[nodiscard]] bool take(std::span<const std::byte> datagram, bool& told) {
         if (watching()) {
+            const auto news = view_.take(datagram);
             told = told || news.changed;
-            if (news.interrupted) take_loss(told);
+            if (news.interrupted) take_loss();
             return true;
         }
+        const auto news = fresh_.take(datagram);
         interrupted_ = interrupted_ || news.interrupted;
-        if (!asked_ || !news.dump_ended) return true;
+        return !news.dump_ended || end_dump(told);
+    }
+
+    // The same.
+    [[nodiscard]] bool end_dump(bool& told) {
         ++dump_;
-        if (std::exchange(interrupted_, false) && ++tries_ < dump_tries) dump_ = 0;
+        if (std::exchange(interrupted_, false)) {
+            if (++tries_ < dump_tries)
+                dump_ = 0;
+            else
+                unsure_ = true;
+        }
         if (!watching()) return ask();
+        const bool differs = known_ && !fresh_.is_same_way_out(view_);
+        told = told || differs || std::exchange(unsure_, false);
+        view_ = std::exchange(fresh_, {});
+        known_ = true;
         tries_ = 0;
         return true;
     }
@@ -141,10 +172,13 @@ private:
 
     asio::posix::stream_descriptor socket_;
     std::vector<std::byte> buffer_;
-    NetworkView view_;
+    NetworkView view_;      // as it was last told of
+    bool known_ = false;    // it is more than a beginning
+    NetworkView fresh_;     // made by the dumps, and by what changes meanwhile
     std::size_t dump_ = 0;  // which one is under way; all are through: we watch
     bool asked_ = false;
     bool interrupted_ = false;
+    bool unsure_ = false;  // whether it changed: that is told once all dumps are through
     bool broken_ = false;  // the socket is of no more use
     unsigned tries_ = 0;
     std::uint32_t sequence_ = 0;

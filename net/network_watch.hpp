@@ -16,7 +16,7 @@ public:
 
     // True when, since the last call returned, a global address came or went on an interface that isn't a guest's, or a
     // default route of the main table changed, or that can't be told for certain; false when the coroutine was
-    // cancelled or the host can't be watched; asked again, it is watched anew if it can be, which tells true. One
+    // cancelled or the host can't be watched; asked again, it is watched anew, which tells true once it can be. One
     // network that gives way to another is several changes, within a second or so. Never throws for a cancellation, but
     // the coroutine's next co_await will unless it called throw_if_cancelled(false). One caller at a time.
     [[nodiscard]] virtual boost::asio::awaitable<bool> changed() = 0;
