@@ -8,6 +8,7 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr std::chrono::seconds network_interval{30};  // between tries to watch it
+constexpr std::chrono::seconds network_pause{1};      // an address that flaps would else leave no time for a beat
 
 }  // namespace
 
@@ -19,6 +20,8 @@ asio::awaitable<void> App::follow_network() {
             watched = true;
             tailnet_.look_again();
             core_.network_changed();
+            // What changes meanwhile is told with the next call.
+            if (!co_await s_.clock.sleep_for(network_pause)) co_return;
         }
         if (!stopping_ && std::exchange(watched, false)) s_.log.warn("the network isn't watched; trying again");
     } while (co_await s_.clock.sleep_for(network_interval));

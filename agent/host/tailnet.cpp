@@ -129,6 +129,10 @@ asio::awaitable<void> Tailnet::run() {
         // Told while it looked, or by those who heard of the change: what it saw may be old.
         if (!look_again_) co_await told_.wait_until(w_.clock, w_.clock.now() + interval);
         if (co_await base::is_cancelled()) co_return;
+        if (!look_again_) continue;
+        co_await w_.clock.sleep_until(next_told_look_);
+        if (co_await base::is_cancelled()) co_return;
+        next_told_look_ = w_.clock.now() + pause;
     }
 }
 

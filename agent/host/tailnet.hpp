@@ -49,9 +49,9 @@ public:
     // `wanted`: something depends on the tailnet, so that it matters also where there is no tailscaled.
     Tailnet(const boost::asio::any_io_executor& executor, World world, std::string socket, bool wanted);
 
-    // Looks now, every few seconds and whenever it is told to, until cancelled.
+    // Looks now, every few seconds and when it is told to, until cancelled.
     [[nodiscard]] boost::asio::awaitable<void> run();
-    // The network changed, or the machine woke: looks at once.
+    // The network changed, or the machine woke: looks at once, or `pause` after it was last told to.
     void look_again();
 
     [[nodiscard]] const TailnetState& state() const noexcept { return state_; }
@@ -65,6 +65,7 @@ public:
     std::function<void()> on_changed = [] {};
 
     static constexpr std::chrono::seconds interval{10};
+    static constexpr std::chrono::seconds pause{1};
     static constexpr unsigned max_silences = 3;  // of a tailscaled in a row, for which its addresses are taken to stay
 
 private:
@@ -78,6 +79,7 @@ private:
     TailnetState state_;
     base::Notifier told_;
     bool look_again_ = false;
+    base::Instant next_told_look_ = base::Instant::min();
     bool looked_ = false;
     unsigned silences_ = 0;
 };

@@ -5,6 +5,10 @@
 #include "fakes/scratch_folder.hpp"
 
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/experimental/channel.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -23,15 +27,15 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// A network that changes when the test says so.
+// A network that changes when the test says so. Changes that nobody waits for are told as one.
 class FakeNetwork final : public net::NetworkWatch {
 public:
-    explicit FakeNetwork(boost::asio::io_context& loop) : changes_(loop, 16) {}
+    explicit FakeNetwork(boost::asio::io_context& loop) : changes_(loop, 1) {}
     boost::asio::awaitable<bool> changed() override {
         const auto [error] = co_await changes_.async_receive(boost::asio::as_tuple(boost::asio::use_awaitable));
         co_return !error;
     }
-    void change() { CHECK(changes_.try_send(boost::system::error_code{})); }
+    void change() { (void)changes_.try_send(boost::system::error_code{}); }
     void break_off() { CHECK(changes_.try_send(boost::asio::error::no_descriptors)); }
 
 private:
@@ -157,6 +161,54 @@ TEST_CASE("a change of the network is looked into at once") {
     pc.settle();  // no time passes
     CHECK(pc.daemon.client.requests.size() == asked + 1);
     CHECK(pc.listens(v4));
+}
+
+TEST_CASE("of many changes of the network the first is looked into at once, then one a second, and the last one is") {
+    Pc pc;
+    pc.boot();
+    const auto before = pc.daemon.client.requests.size();
+    const auto asked = [&] { return pc.daemon.client.requests.size() - before; };
+    for (int i = 0; i < 200; ++i) {
+        pc.changes.change();
+        pc.settle();
+        CHECK(asked() == 1);
+        pc.pass(4ms);
+    }
+    pc.daemon.addresses = {"100.64.0.9"};
+    pc.changes.change();
+    pc.settle();
+    CHECK(asked() == 1);
+    pc.pass(1s);
+    CHECK(asked() == 2);
+    CHECK(pc.listens("100.64.0.9:9092"));
+    pc.pass(2s);
+    CHECK(asked() == 2);
+    pc.changes.change();
+    pc.settle();  // at once again
+    CHECK(asked() == 3);
+}
+
+TEST_CASE("a tailnet that is told to look again and again looks once a second") {
+    Pc pc;
+    boost::asio::cancellation_signal stop;
+    agent::Tailnet tailnet{
+        pc.loop.get_executor(), {pc.clock, pc.log, pc.files, &pc.daemon.client}, fakes::FakeTailscaled::socket, true};
+    boost::asio::co_spawn(pc.loop, tailnet.run(),
+                          boost::asio::bind_cancellation_slot(stop.slot(), boost::asio::detached));
+    pc.settle();
+    CHECK(pc.daemon.client.requests.size() == 1);
+    for (int i = 0; i < 200; ++i) {
+        tailnet.look_again();
+        pc.settle();
+        CHECK(pc.daemon.client.requests.size() == 2);
+        pc.pass(4ms);
+    }
+    pc.pass(1s);
+    CHECK(pc.daemon.client.requests.size() == 3);
+    pc.pass(3s);
+    CHECK(pc.daemon.client.requests.size() == 3);
+    stop.emit(boost::asio::cancellation_type::terminal);
+    pc.settle();
 }
 
 TEST_CASE("a watch of the network that breaks is taken up again, and told of once") {
