@@ -115,7 +115,7 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
                       .resources = [this] { return resources_json(capacity_.resources(), load_watch_.now()); },
                       .health = health_,
                       .local_addresses = s_.local_addresses,
-                      .tailscale_ip = [this] { return tailnet_.state().ipv4(); },
+                      .tailscale_ip = [this] { return tailnet_.state().address(); },
                       .drain = [this] { return drain_.to_json(); }}}),
       host_objects_made_(s_.executor),
       tasks_(s_.executor, s_.log),

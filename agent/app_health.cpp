@@ -51,7 +51,9 @@ void App::add_health_checks() {
         return tls_fault_.empty() ? CheckResult{} : CheckResult{CheckStatus::degraded, tls_fault_};
     });
     health_.add("tailnet", [this]() -> CheckResult {
+        // A tailnet that nothing needs may be left; GET /v1 says whether it is.
         if (!tailnet_.matters()) return {.applies = false};
+        if (!tailnet_.wanted()) return {};
         if (!tailnet_.state().connected) return {CheckStatus::degraded, tailnet_.state().reason};
         auto fault = tailnet_listeners_.fault();
         return fault.empty() ? CheckResult{} : CheckResult{CheckStatus::degraded, std::move(fault)};

@@ -16,7 +16,7 @@ namespace asio = boost::asio;
 namespace json = boost::json;
 namespace {
 
-constexpr std::chrono::seconds patience{5};
+constexpr std::chrono::seconds answer_limit{5};
 constexpr std::size_t max_answer = 256 * 1024;  // without its peers it has a few KiB
 constexpr std::size_t max_depth = 16;
 constexpr std::size_t max_addresses = 8;
@@ -73,12 +73,10 @@ TailnetState not_connected(bool present, std::string reason) {
     return state;
 }
 
-}  // namespace
+// A tailscaled that starts passes through these.
+bool is_passing(std::string_view backend) { return backend == "NoState" || backend == "Starting"; }
 
-std::string TailnetState::ipv4() const {
-    const bool has_one = !addresses.empty() && !addresses.front().contains(':');
-    return has_one ? addresses.front() : std::string{};
-}
+}  // namespace
 
 base::Result<TailnetState> read_tailscale_status(std::string_view answer) {
     if (answer.size() > max_answer) return base::fail(base::Errc::validation_failed, "longer than an answer can be");
@@ -88,10 +86,14 @@ base::Result<TailnetState> read_tailscale_status(std::string_view answer) {
     const auto backend = status == nullptr ? std::string{} : text_in(*status, "BackendState", 64);
     if (backend.empty() || !is_plain(backend))
         return base::fail(base::Errc::validation_failed, "it has no BackendState");
-    if (backend != "Running") return not_connected(true, "not connected: " + backend);
+    if (backend != "Running") {
+        auto state = not_connected(true, "not connected: " + backend);
+        state.settled = !is_passing(backend);
+        return state;
+    }
 
     TailnetState state;
-    state.present = true;
+    state.present = state.settled = true;
     const auto* const self = object_in(*status, "Self");
     if (self != nullptr) {
         state.addresses = addresses_in(*self);
@@ -106,6 +108,23 @@ base::Result<TailnetState> read_tailscale_status(std::string_view answer) {
                    : offline               ? "not connected: the coordination server is out of reach"
                                            : "";
     return state;
+}
+
+asio::awaitable<TailnetState> ask_tailscaled(storage::Files& files, net::Client& tailscaled, std::string socket,
+                                             std::chrono::milliseconds limit) {
+    const auto file = co_await files.stat(std::move(socket));
+    if (!file || !*file) co_return not_connected(false, "tailscaled isn't there");
+    net::ClientRequest request;
+    request.target = status_target;
+    request.headers.set("Host", std::string{host});
+    request.timeout = limit;
+    request.max_body = max_answer;
+    const auto answer = co_await tailscaled.send(std::move(request));
+    if (!answer) co_return not_connected(true, "tailscaled doesn't answer: " + answer.error().detail);
+    if (answer->status != 200) co_return not_connected(true, fmt::format("tailscaled answers {}", answer->status));
+    auto state = read_tailscale_status(answer->body);
+    if (!state) co_return not_connected(true, "tailscaled's answer is none: " + state.error().detail);
+    co_return *std::move(state);
 }
 
 Tailnet::Tailnet(const asio::any_io_executor& executor, World world, std::string socket, bool wanted)
@@ -123,9 +142,9 @@ asio::awaitable<void> Tailnet::run() {
     co_await asio::this_coro::throw_if_cancelled(false);
     for (;;) {
         look_again_ = false;
-        auto fresh = co_await look();
+        auto fresh = co_await ask_tailscaled(w_.files, *w_.tailscaled, socket_, answer_limit);
         if (co_await base::is_cancelled()) co_return;
-        take(std::move(fresh));
+        take(with_what_was_known(std::move(fresh)));
         // Told while it looked, or by those who heard of the change: what it saw may be old.
         if (!look_again_) co_await told_.wait_until(w_.clock, w_.clock.now() + interval);
         if (co_await base::is_cancelled()) co_return;
@@ -136,31 +155,19 @@ asio::awaitable<void> Tailnet::run() {
     }
 }
 
-asio::awaitable<TailnetState> Tailnet::look() {
-    const auto file = co_await w_.files.stat(socket_);
-    if (!file || !*file) co_return not_connected(false, "tailscaled isn't there");
-    net::ClientRequest request;
-    request.target = status_target;
-    request.headers.set("Host", std::string{host});
-    request.timeout = patience;
-    request.max_body = max_answer;
-    const auto answer = co_await w_.tailscaled->send(std::move(request));
-    if (!answer) co_return unanswered("tailscaled doesn't answer: " + answer.error().detail);
-    if (answer->status != 200) co_return not_connected(true, fmt::format("tailscaled answers {}", answer->status));
-    silences_ = 0;
-    auto state = read_tailscale_status(answer->body);
-    if (!state) co_return not_connected(true, "tailscaled's answer is none: " + state.error().detail);
-    co_return *std::move(state);
-}
-
-// A daemon that is busy, or starts again, has the addresses all the same; one that stays silent is believed to have
-// none.
-TailnetState Tailnet::unanswered(std::string why) {
-    auto state = not_connected(true, std::move(why));
-    if (++silences_ >= max_silences) return state;
-    state.addresses = state_.addresses;
-    state.dns_name = state_.dns_name;
-    return state;
+// Its restart, of a second or so, would else close the listeners and their connections.
+TailnetState Tailnet::with_what_was_known(TailnetState fresh) {
+    const auto now = w_.clock.now();
+    if (fresh.settled) {
+        settled_at_ = now;
+        return fresh;
+    }
+    if (!settled_at_ || now - *settled_at_ >= patience || state_.addresses.empty()) return fresh;
+    fresh.present = true;
+    fresh.addresses = state_.addresses;
+    fresh.dns_name = state_.dns_name;
+    fresh.reason += "; it is taken to have its addresses for a while";
+    return fresh;
 }
 
 void Tailnet::take(TailnetState fresh) {

@@ -15,6 +15,7 @@
 
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,16 +23,21 @@
 namespace ghost::agent {
 
 struct TailnetState {
-    bool present = false;                // there is a tailscaled on this machine: its socket is there
+    bool present = false;                // there is a tailscaled on this machine, or was just now
     bool connected = false;              // to the tailnet, with at least one address
     std::vector<std::string> addresses;  // numeric, IPv4 first. Ours also while the coordination server is out of reach
     std::string dns_name;                // without the dot at its end; may be empty
     std::string reason = "not asked yet";  // why it isn't connected; empty when it is
-    base::Wall since;                      // when present, connected or reason became so
+    bool settled = false;  // it says which addresses there are; else those that were known may be there all the same
+    base::Wall since;      // when present, connected or reason became so
 
-    // The first of version 4; empty without one.
-    [[nodiscard]] std::string ipv4() const;
+    // Of version 4 if there is one; empty without any.
+    [[nodiscard]] std::string address() const { return addresses.empty() ? std::string{} : addresses.front(); }
 };
+
+// What tailscaled says, asked once; if it says nothing, a state with the reason.
+[[nodiscard]] boost::asio::awaitable<TailnetState> ask_tailscaled(storage::Files& files, net::Client& tailscaled,
+                                                                  std::string socket, std::chrono::milliseconds limit);
 
 // The answer of tailscaled's `GET /localapi/v0/status`, as a state with `present` and no `since`. Members that aren't
 // known are passed over. invalid_json, validation_failed: it is none.
@@ -57,6 +63,7 @@ public:
     [[nodiscard]] const TailnetState& state() const noexcept { return state_; }
     // The state is more than a beginning.
     [[nodiscard]] bool looked() const noexcept { return looked_; }
+    [[nodiscard]] bool wanted() const noexcept { return wanted_; }
     [[nodiscard]] bool matters() const noexcept { return wanted_ || state_.present; }
     // As GET /v1 shows it: null when it doesn't matter.
     [[nodiscard]] boost::json::value to_json() const;
@@ -66,11 +73,11 @@ public:
 
     static constexpr std::chrono::seconds interval{10};
     static constexpr std::chrono::seconds pause{1};
-    static constexpr unsigned max_silences = 3;  // of a tailscaled in a row, for which its addresses are taken to stay
+    // A tailscaled that starts again, is busy or stays silent is taken to have its addresses for so long.
+    static constexpr std::chrono::seconds patience{30};
 
 private:
-    [[nodiscard]] boost::asio::awaitable<TailnetState> look();
-    [[nodiscard]] TailnetState unanswered(std::string why);
+    [[nodiscard]] TailnetState with_what_was_known(TailnetState fresh);
     void take(TailnetState fresh);
 
     World w_;
@@ -81,7 +88,7 @@ private:
     bool look_again_ = false;
     base::Instant next_told_look_ = base::Instant::min();
     bool looked_ = false;
-    unsigned silences_ = 0;
+    std::optional<base::Instant> settled_at_;
 };
 
 }  // namespace ghost::agent

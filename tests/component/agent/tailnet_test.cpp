@@ -255,6 +255,56 @@ TEST_CASE("tailscaled may be absent, silent or strange, and come back") {
     CHECK(pc.listens(v4));
 }
 
+TEST_CASE("a tailscaled that is out of reach, or starts again, keeps its addresses for a while") {
+    const auto expected =
+        GENERATE("tailscaled isn't there", "tailscaled doesn't answer: cannot connect", "tailscaled answers 503",
+                 "tailscaled's answer is none", "not connected: NoState", "not connected: Starting");
+    CAPTURE(expected);
+    const std::string why{expected};
+    Pc pc;
+    const auto break_off = [&] {
+        if (why.ends_with("there")) pc.files.erase(fakes::FakeTailscaled::socket);
+        pc.daemon.answers = !why.contains("doesn't answer");
+        if (why.ends_with("503")) pc.daemon.status = 503;
+        if (why.ends_with("none")) pc.daemon.backend = "";
+        if (why.starts_with("not connected")) pc.daemon.backend = why.substr(why.rfind(' ') + 1);
+    };
+    const auto mend = [&] {
+        pc.files.put(fakes::FakeTailscaled::socket, "");
+        pc.daemon.answers = true;
+        pc.daemon.status = 200;
+        pc.daemon.backend = "Running";
+    };
+    pc.boot();
+    break_off();
+    for (int looks = 0; looks < 20; ++looks) {  // it is the time that counts
+        pc.changes.change();
+        pc.pass(1s);
+    }
+    CHECK(pc.listens(v4));
+    CHECK(pc.listens(v6));
+    CHECK_THAT(pc.check(), Catch::StartsWith("degraded: " + why) &&
+                               Catch::EndsWith("; it is taken to have its addresses for a while"));
+    CHECK_THAT(pc.shown(), Catch::Contains("node-1.tail0123.ts.net"));
+    mend();
+    pc.pass(agent::Tailnet::interval);
+    CHECK(pc.check() == "up");
+
+    break_off();
+    pc.pass(agent::Tailnet::patience - agent::Tailnet::interval - 1s);  // since its last good answer
+    CHECK(pc.listens(v4));
+    pc.pass(2 * agent::Tailnet::interval + 1s);
+    CHECK_FALSE(pc.listens(v4));
+    CHECK_FALSE(pc.listens(v6));
+    CHECK_THAT(pc.check(), Catch::StartsWith("degraded: " + why) && !Catch::Contains("for a while"));
+    mend();
+    pc.pass(agent::Tailnet::interval);
+    CHECK(pc.listens(v4));
+    pc.daemon.backend = "Stopped";  // that is an answer
+    pc.pass(agent::Tailnet::interval);
+    CHECK_FALSE(pc.listens(v4));
+}
+
 TEST_CASE("an address that can't be listened on is tried again until it can, and the other is served meanwhile") {
     Pc pc;
     const auto endpoint = net::parse_tcp_endpoint(v4).value();
@@ -297,6 +347,10 @@ TEST_CASE("where nothing listens there, a tailnet is told of when there is one a
     CHECK(pc.check() == "up");
     CHECK_THAT(pc.shown(), Catch::Contains("100.64.0.7"));
     CHECK_FALSE(pc.listens(v4));
+    pc.daemon.backend = "NeedsLogin";  // nothing needs it
+    pc.pass(agent::Tailnet::interval);
+    CHECK(pc.check() == "up");
+    CHECK_THAT(pc.shown(), Catch::Contains("not connected: NeedsLogin"));
     pc.files.erase(fakes::FakeTailscaled::socket);
     pc.pass(agent::Tailnet::interval);
     CHECK(pc.check() == "none");

@@ -38,7 +38,8 @@ TEST_CASE("a Tailscale client that runs has its addresses and its name") {
     CHECK(state.present);
     CHECK(state.connected);
     CHECK(state.addresses == std::vector<std::string>{"100.101.102.103", "fd7a:115c:a1e0::c001:6667"});
-    CHECK(state.ipv4() == "100.101.102.103");
+    CHECK(state.settled);
+    CHECK(state.address() == "100.101.102.103");
     CHECK(state.dns_name == "pc.tail0123.ts.net");
     CHECK(state.reason.empty());
 }
@@ -52,7 +53,7 @@ TEST_CASE("a Headscale node may have one address, no name and no word of being o
     CHECK(state.dns_name.empty());
     const auto v6 = read(running(R"({"TailscaleIPs": ["fd7a:115c:a1e0::3"], "DNSName": "pc.headscale.example.org."})"));
     CHECK(v6.connected);
-    CHECK(v6.ipv4().empty());
+    CHECK(v6.address() == "fd7a:115c:a1e0::3");
     CHECK(v6.dns_name == "pc.headscale.example.org");
 }
 
@@ -63,7 +64,9 @@ TEST_CASE("a client that doesn't run says in what state it is, and its old addre
                                 R"(", "Self": {"TailscaleIPs": ["100.64.0.3"], "DNSName": "pc.example.org."}})");
         CHECK(state.present);
         CHECK_FALSE(state.connected);
+        CHECK(state.settled == (backend != "NoState" && backend != "Starting"));  // it passes through those
         CHECK(state.addresses.empty());
+        CHECK(state.address().empty());
         CHECK(state.dns_name.empty());
         CHECK(state.reason == "not connected: " + backend);
     }
