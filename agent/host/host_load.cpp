@@ -88,14 +88,18 @@ PowerSource source_of(const std::vector<PowerSupply>& supplies) {
     // What a UPS delivers looks like the mains.
     if (any([](const PowerSupply& s) { return s.kind == Kind::ups && s.status == "Discharging"; }))
         return PowerSource::battery;
-    if (any([](const PowerSupply& s) { return (s.kind == Kind::mains || s.kind == Kind::usb) && s.online; }))
-        return PowerSource::ac;
-    if (any([](const PowerSupply& s) { return s.kind == Kind::battery && s.status == "Discharging"; }))
-        return PowerSource::battery;
+    const bool mains = any([](const PowerSupply& s) { return s.kind == Kind::mains; });
+    const auto online = [&any](Kind kind) {
+        return any([kind](const PowerSupply& s) { return s.kind == kind && s.online; });
+    };
+    const bool discharging =
+        any([](const PowerSupply& s) { return s.kind == Kind::battery && s.status == "Discharging"; });
+    if (online(Kind::mains)) return PowerSource::ac;
+    // A port that is online may be one that a phone is charged by.
+    if (discharging) return PowerSource::battery;
+    if (online(Kind::usb)) return PowerSource::ac;
     // A battery says so a little later. A USB port that delivers nothing says nothing of another plug.
-    if (any([](const PowerSupply& s) { return s.kind == Kind::mains; }) &&
-        any([](const PowerSupply& s) { return s.kind == Kind::battery; }))
-        return PowerSource::battery;
+    if (mains && any([](const PowerSupply& s) { return s.kind == Kind::battery; })) return PowerSource::battery;
     if (any([&](const PowerSupply& s) {
             return stores(s) && (s.status == "Charging" || s.status == "Full" || s.status == "Not charging");
         }))

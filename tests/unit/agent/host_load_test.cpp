@@ -115,6 +115,10 @@ TEST_CASE("a laptop that is charged by one of its USB ports, or tells of ports a
     charging.online = true;
     check_power({idle, charging, battery("Charging", 50)}, PowerSource::ac, 50);
     check_power({idle, idle, battery("Discharging", 49)}, PowerSource::battery, 49);
+    // A port that is online may be feeding a phone.
+    check_power({ac(false), charging, battery("Discharging", 48)}, PowerSource::battery, 48);
+    check_power({ac(false), charging, battery("Charging", 48)}, PowerSource::ac, 48);
+    check_power({charging, battery("Discharging", 48)}, PowerSource::battery, 48);
     check_power({idle, battery("Full", 100)}, PowerSource::ac, 100);
     check_power({idle, battery("Unknown", 100)}, PowerSource::unknown, 100);
 }
