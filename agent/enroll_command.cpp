@@ -4,8 +4,11 @@
 #include "agent/core/enroller.hpp"
 #include "agent/daemon.hpp"
 #include "agent/host/host.hpp"
+#include "agent/host/host_load.hpp"
+#include "agent/host/tailnet.hpp"
 #include "agent/state_directory.hpp"
 #include "heartbeat/https_core.hpp"
+#include "net/client.hpp"
 #include "net/local_addresses.hpp"
 #include "net/text.hpp"
 #include "net/url.hpp"
@@ -24,6 +27,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <exception>
 #include <expected>
 #include <filesystem>
@@ -42,6 +46,7 @@ using base::Result;
 
 constexpr std::size_t text_limit = 256;  // of the token and the name
 constexpr std::size_t largest_ca = 4UL << 20;
+constexpr std::chrono::seconds tailnet_patience{2};
 
 struct Wish {
     std::string core;
@@ -135,19 +140,26 @@ std::optional<std::string> other_core(const net::Url& url, const heartbeat::Iden
 }
 
 // Without the VMs, which only the daemon knows; it tells all of it in its first session.
-asio::awaitable<json::object> resources_of(const Config& config, storage::Files& files, const base::Clock& clock) {
+asio::awaitable<json::object> resources_of(const Config& config, storage::Files& files, base::Clock& clock) {
     const VmIndex none{co_await asio::this_coro::executor, clock, 1};
     Capacity capacity{none, reserve_of(config)};
     const auto pages = static_cast<std::uint64_t>(std::max(0L, ::sysconf(_SC_PHYS_PAGES)));
     const auto page_size = static_cast<std::uint64_t>(std::max(0L, ::sysconf(_SC_PAGESIZE)));
     capacity.set_host(static_cast<unsigned>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN))), (pages * page_size) >> 20);
     if (const auto space = co_await files.space(config.state_dir)) capacity.set_disk(*space, 0);
-    co_return to_json(capacity.resources());
+    LoadWatch load{files, clock};
+    co_await load.measure();
+    co_return resources_json(capacity.resources(), load.now());
 }
 
-json::object addresses_now() {
+asio::awaitable<json::object> addresses_of(const Config& config, storage::Files& files) {
     const auto local = net::local_addresses();
-    return {{"local", json::array(local.begin(), local.end())}};
+    json::object addresses{{"local", json::array(local.begin(), local.end())}};
+    if (config.tailscale.socket.empty()) co_return addresses;
+    const auto tailscaled = net::make_client(net::UnixPeer{config.tailscale.socket});
+    const auto tailnet = co_await ask_tailscaled(files, *tailscaled, config.tailscale.socket, tailnet_patience);
+    if (const auto address = tailnet.address(); !address.empty()) addresses["tailscale_ip"] = address;
+    co_return addresses;
 }
 
 // What an earlier enrolment wrote into the drop-in stays there unless it is said anew.
@@ -198,7 +210,7 @@ struct Joined {
     Result<void> drop_in;
 };
 
-asio::awaitable<Result<Joined>> join(Scene scene, heartbeat::Identity identity, const base::Clock& clock) {
+asio::awaitable<Result<Joined>> join(Scene scene, heartbeat::Identity identity, base::Clock& clock) {
     storage::LocalFiles files;
     CredentialFiles credentials{files, scene.config.state_dir};
     auto ca = scene.ca.empty() ? Result<std::string>{} : co_await files.read(scene.ca, largest_ca);
@@ -209,7 +221,7 @@ asio::awaitable<Result<Joined>> join(Scene scene, heartbeat::Identity identity, 
                     .token = scene.wish.token,
                     .name = scene.wish.name.empty() ? node_name(scene.config) : scene.wish.name,
                     .resources = co_await resources_of(scene.config, files, clock),
-                    .addresses = addresses_now()};
+                    .addresses = co_await addresses_of(scene.config, files)};
     auto joined = co_await enrol(core, credentials, std::move(identity), std::move(joining));
     if (!joined) co_return base::fail(std::move(joined.error()));
     auto kept = co_await credentials.load();
@@ -219,7 +231,7 @@ asio::awaitable<Result<Joined>> join(Scene scene, heartbeat::Identity identity, 
     co_return Joined{*std::move(joined), *std::move(kept), std::move(written)};
 }
 
-Result<Joined> join_on_a_loop(const Scene& scene, const heartbeat::Identity& identity, const base::Clock& clock) {
+Result<Joined> join_on_a_loop(const Scene& scene, const heartbeat::Identity& identity, base::Clock& clock) {
     asio::io_context loop{1};
     Result<Joined> result = base::fail(Errc::internal);
     std::exception_ptr escaped;
@@ -263,7 +275,7 @@ Step<void> enroll(Wish wish, const EnrollSurroundings& with) {
     if (!usable) return stop(exit_failure, usable.error().detail);
     const auto directory = hold(config->state_dir);
     if (!directory) return std::unexpected{directory.error()};
-    const base::SystemClock clock;
+    base::SystemClock clock;
     base::SystemRandom random;
     const auto identity = directory->next_identity(clock, random);
     if (!identity) return stop(exit_failure, identity.error().detail);

@@ -206,16 +206,20 @@ asio::awaitable<Power> LoadWatch::read_power() {
     co_return power_of(supplies);
 }
 
+asio::awaitable<void> LoadWatch::measure() {
+    HostLoad next;
+    next.load = parse_load_averages(co_await read("/proc/loadavg"));
+    const auto cpu = co_await read("/proc/pressure/cpu");
+    const auto memory = co_await read("/proc/pressure/memory");
+    const auto io = co_await read("/proc/pressure/io");
+    next.pressure = parse_pressure(cpu, memory, io);
+    next.power = co_await read_power();
+    now_ = next;
+}
+
 asio::awaitable<void> LoadWatch::run() {
     do {
-        HostLoad next;
-        next.load = parse_load_averages(co_await read("/proc/loadavg"));
-        const auto cpu = co_await read("/proc/pressure/cpu");
-        const auto memory = co_await read("/proc/pressure/memory");
-        const auto io = co_await read("/proc/pressure/io");
-        next.pressure = parse_pressure(cpu, memory, io);
-        next.power = co_await read_power();
-        now_ = next;
+        co_await measure();
     } while (co_await clock_.sleep_for(interval));
 }
 

@@ -77,6 +77,8 @@ public:
 
     // Measures now and every few seconds, until cancelled.
     [[nodiscard]] boost::asio::awaitable<void> run();
+    // Once.
+    [[nodiscard]] boost::asio::awaitable<void> measure();
     [[nodiscard]] const HostLoad& now() const noexcept { return now_; }
 
     static constexpr std::chrono::seconds interval{10};

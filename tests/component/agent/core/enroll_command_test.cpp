@@ -7,6 +7,7 @@
 #include "base/log.hpp"
 #include "fakes/certificates.hpp"
 #include "fakes/core_server.hpp"
+#include "fakes/fake_tailscaled.hpp"
 #include "fakes/scratch_folder.hpp"
 #include "heartbeat/enrolment.hpp"
 #include "net/x509.hpp"
@@ -14,8 +15,11 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/read_until.hpp>
 #include <boost/asio/use_future.hpp>
+#include <boost/asio/write.hpp>
 #include <boost/json/parse.hpp>
 #include <catch2/catch.hpp>
 
@@ -127,6 +131,27 @@ struct Node {
     }
 };
 
+// Answers one request at a Unix socket.
+class OneAnswer {
+public:
+    OneAnswer(const std::string& path, std::string body)
+        : acceptor_(loop_, asio::local::stream_protocol::endpoint{path}), thread_([this, text = std::move(body)] {
+              auto peer = acceptor_.accept();
+              std::string request;
+              asio::read_until(peer, asio::dynamic_buffer(request), "\r\n\r\n");
+              asio::write(peer, asio::buffer("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " +
+                                             std::to_string(text.size()) + "\r\nConnection: close\r\n\r\n" + text));
+          }) {}
+    ~OneAnswer() { thread_.join(); }
+    OneAnswer(const OneAnswer&) = delete;
+    OneAnswer& operator=(const OneAnswer&) = delete;
+
+private:
+    asio::io_context loop_;
+    asio::local::stream_protocol::acceptor acceptor_;
+    std::thread thread_;
+};
+
 }  // namespace
 
 TEST_CASE("a node joins: credentials and identity are kept and the configuration says where Core is") {
@@ -161,6 +186,31 @@ TEST_CASE("a node joins: credentials and identity are kept and the configuration
     for (const auto* figure : {"cpus", "memory_mib", "disk_bytes"})
         CHECK(known.resources.at(figure).as_object().at("total").to_number<double>() > 0);
     CHECK(known.addresses.at("local").is_array());
+    CHECK(core.violations().empty());
+}
+
+TEST_CASE("Core is told the address in the tailnet, if tailscaled tells it, and how busy the host is") {
+    RunningCore core;
+    const Node node;
+    const auto socket = node.folder.path("tailscaled.sock");
+    static_cast<void>(
+        node.folder.write("agent.yaml", "state_dir: " + node.state + "\ntailscale:\n  socket: " + socket + "\n"));
+    const auto join = [&] {
+        const auto done = node.join(core);
+        CAPTURE(done.error);
+        REQUIRE(done.code == agent::exit_ok);
+        return core.agent();
+    };
+    CHECK_FALSE(join().addresses.contains("tailscale_ip"));  // nothing is there
+    {
+        fakes::FakeTailscaled daemon;
+        daemon.addresses = {"fd7a:115c:a1e0::7"};
+        const OneAnswer tailscaled{socket, daemon.document()};
+        CHECK(join().addresses.at("tailscale_ip") == "fd7a:115c:a1e0::7");
+    }
+    const auto known = join();  // a socket that nobody listens at
+    CHECK_FALSE(known.addresses.contains("tailscale_ip"));
+    for (const auto* const figure : {"load", "pressure", "power"}) CHECK(known.resources.contains(figure));
     CHECK(core.violations().empty());
 }
 
