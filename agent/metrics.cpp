@@ -6,7 +6,9 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
-#include <cctype>
+#include <algorithm>
+#include <cstdint>
+#include <optional>
 
 namespace ghost::agent {
 namespace {
@@ -19,6 +21,20 @@ const prometheus::Histogram::BucketBoundaries request_buckets{0.0005, 0.001, 0.0
                                                               0.1,    0.25,  0.5,    1,     2.5,  10,    60};
 const prometheus::Histogram::BucketBoundaries lag_buckets{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
                                                           0.01,   0.025,   0.05,   0.1,   0.5,    1};
+
+// A gauge without a value is none: the last figure isn't shown for ever.
+void set(prometheus::Family<prometheus::Gauge>& family, const prometheus::Labels& labels, std::optional<double> value) {
+    auto& gauge = family.Add(labels);
+    if (value)
+        gauge.Set(*value);
+    else
+        family.Remove(&gauge);
+}
+
+// Of what is counted elsewhere, and only grows.
+void count_up_to(prometheus::Counter& counter, std::uint64_t total) {
+    counter.Increment(std::max(0.0, static_cast<double>(total) - counter.Value()));
+}
 
 }  // namespace
 
@@ -120,8 +136,8 @@ struct Metrics::Families {
             .Name("ghost_agent_heartbeat_round_trip_seconds")
             .Help("From sending the last heartbeat that was answered well to its answer.")
             .Register(registry);
-    prometheus::Family<prometheus::Gauge>& core_beats =
-        BuildGauge().Name("ghost_agent_heartbeats").Help("Heartbeats since the start, by outcome.").Register(registry);
+    prometheus::Family<prometheus::Counter>& core_beats =
+        BuildCounter().Name("ghost_agent_heartbeats_total").Help("Heartbeats, by outcome.").Register(registry);
     prometheus::Family<prometheus::Gauge>& core_facts = BuildGauge()
                                                             .Name("ghost_agent_core_facts_waiting")
                                                             .Help("Facts that Ghost Core doesn't have yet.")
@@ -171,19 +187,20 @@ std::string Metrics::expose(const Now& now) {
     f.last_event.Set(static_cast<double>(now.last_event));
     f.state_sound.Set(now.state_sound ? 1 : 0);
     f.dropped.Set(static_cast<double>(now.log_records_dropped));
-    if (now.host.load) f.load1.Add({}).Set(now.host.load->one);
-    if (const auto& pressure = now.host.pressure) {
-        const auto set = [&f](const char* resource, const char* kind, double percent) {
-            f.pressure.Add({{"resource", resource}, {"kind", kind}}).Set(percent);
-        };
-        set("cpu", "some", pressure->cpu_some);
-        set("memory", "some", pressure->memory_some);
-        set("memory", "full", pressure->memory_full);
-        set("io", "some", pressure->io_some);
-        set("io", "full", pressure->io_full);
-    }
-    if (now.host.power.source != PowerSource::unknown)
-        f.on_battery.Add({}).Set(now.host.power.source == PowerSource::battery ? 1 : 0);
+    set(f.load1, {}, now.host.load ? std::optional{now.host.load->one} : std::nullopt);
+    const auto& pressure = now.host.pressure;
+    const auto set_pressure = [&](const char* resource, const char* kind, double Pressure::* percent) {
+        set(f.pressure, {{"resource", resource}, {"kind", kind}},
+            pressure ? std::optional{*pressure.*percent} : std::nullopt);
+    };
+    set_pressure("cpu", "some", &Pressure::cpu_some);
+    set_pressure("memory", "some", &Pressure::memory_some);
+    set_pressure("memory", "full", &Pressure::memory_full);
+    set_pressure("io", "some", &Pressure::io_some);
+    set_pressure("io", "full", &Pressure::io_full);
+    const auto source = now.host.power.source;
+    set(f.on_battery, {},
+        source == PowerSource::unknown ? std::nullopt : std::optional{source == PowerSource::battery ? 1.0 : 0.0});
     for (const auto& lane : now.lanes) {
         f.lanes.Add({{"class", lane.name}, {"state", "all"}}).Set(static_cast<double>(lane.lanes));
         f.lanes.Add({{"class", lane.name}, {"state", "busy"}}).Set(static_cast<double>(lane.busy));
@@ -195,10 +212,10 @@ std::string Metrics::expose(const Now& now) {
     if (now.core) {
         const auto& core = *now.core;
         f.core_beat.Add({}).Set(core.beat_succeeded ? 1 : 0);
-        if (core.beat_age) f.core_age.Add({}).Set(*core.beat_age);
-        if (core.beat_age) f.core_round_trip.Add({}).Set(core.round_trip);
-        f.core_beats.Add({{"outcome", "answered"}}).Set(static_cast<double>(core.beats));
-        f.core_beats.Add({{"outcome", "failed"}}).Set(static_cast<double>(core.beats_failed));
+        set(f.core_age, {}, core.beat_age);
+        set(f.core_round_trip, {}, core.beat_age ? std::optional{core.round_trip} : std::nullopt);
+        count_up_to(f.core_beats.Add({{"outcome", "answered"}}), core.beats);
+        count_up_to(f.core_beats.Add({{"outcome", "failed"}}), core.beats_failed);
         f.core_facts.Add({}).Set(static_cast<double>(core.facts_waiting));
         f.core_commands.Add({}).Set(static_cast<double>(core.commands_unfinished));
     }

@@ -137,6 +137,7 @@ def test_an_agent_with_a_token_enrols_and_beats(agent, core):
     assert shown["ghost_agent_heartbeat_success"] == 1
     assert 0 <= shown["ghost_agent_heartbeat_age_seconds"] < 60
     assert 0 < shown["ghost_agent_heartbeat_round_trip_seconds"] < 10
+    assert shown['ghost_agent_heartbeats_total{outcome="answered"}'] >= 1
 
 
 def test_what_core_knows_of_resources_is_what_the_agent_tells(agent, core):

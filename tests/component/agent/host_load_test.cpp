@@ -74,6 +74,22 @@ TEST_CASE("a host that tells nothing of its load has resources all the same") {
     CHECK(resources.at("/power") == json::parse(R"({"source":"unknown","battery_percent":null})"));
 }
 
+TEST_CASE("metrics count heartbeats, and carry no age of the last one while there is none") {
+    agent::Metrics metrics{"1"};
+    agent::Metrics::Now now;
+    now.core = agent::Metrics::Now::Core{.beat_succeeded = true, .beat_age = 7.5, .round_trip = 0.25, .beats = 3};
+    now.core->beats_failed = 1;
+    CHECK_THAT(metrics.expose(now), Catch::Contains("\nghost_agent_heartbeat_age_seconds 7.5\n"));
+    now.core->beats = 5;
+    now.core->beat_age = {};
+    const auto later = metrics.expose(now);
+    CHECK_THAT(later, Catch::Contains("# TYPE ghost_agent_heartbeats_total counter\n") &&
+                          Catch::Contains("ghost_agent_heartbeats_total{outcome=\"answered\"} 5\n") &&
+                          Catch::Contains("ghost_agent_heartbeats_total{outcome=\"failed\"} 1\n"));
+    CHECK_THAT(later, !Catch::Contains("\nghost_agent_heartbeat_age_seconds ") &&
+                          !Catch::Contains("\nghost_agent_heartbeat_round_trip_seconds "));
+}
+
 TEST_CASE("metrics carry load, pressure and the battery, and no figure that the host doesn't tell") {
     World world;
     world.config.metrics.enabled = true;
@@ -94,4 +110,20 @@ TEST_CASE("metrics carry load, pressure and the battery, and no figure that the 
     put_laptop(world, "1", "Charging");
     world.pass(10s);
     CHECK_THAT(metrics(world), Catch::Contains("\nghost_agent_on_battery 0\n"));
+
+    for (const auto* const file :
+         {"/proc/loadavg", "/proc/pressure/io", "/sys/class/power_supply/AC/type", "/sys/class/power_supply/BAT0/type"})
+        world.files.put(file, "");
+    world.pass(10s);
+    CHECK(world.get("/v1/resources").text("/power/source") == "ac");
+    world.files.put("/sys/class/power_supply/BAT0/type", "Battery\n");
+    world.files.put("/sys/class/power_supply/BAT0/uevent", "POWER_SUPPLY_STATUS=Unknown\n");
+    world.pass(10s);
+    CHECK(world.get("/v1/resources").text("/power/source") == "unknown");
+    CHECK_THAT(metrics(world), !Catch::Contains("\nghost_agent_host_load1 ") &&
+                                   !Catch::Contains("ghost_agent_host_pressure{") &&
+                                   !Catch::Contains("\nghost_agent_on_battery "));
+    world.files.put("/proc/loadavg", "0.7 0.58 0.59 1/957 108231\n");
+    world.pass(10s);
+    CHECK_THAT(metrics(world), Catch::Contains("\nghost_agent_host_load1 0.7\n"));
 }
