@@ -3,6 +3,7 @@
 #include "agent/json_reader.hpp"
 #include "agent/json_text.hpp"
 
+#include <boost/asio/this_coro.hpp>
 #include <boost/json/object.hpp>
 #include <fmt/format.h>
 
@@ -68,7 +69,14 @@ base::Result<void> Drain::refusal() const {
     return base::fail(std::move(error));
 }
 
+asio::awaitable<void> Drain::stand_in_line() {
+    if (!line_->moves) line_->moves.emplace(co_await asio::this_coro::executor);
+    while (line_->taken) co_await line_->moves->wait();
+}
+
 Drain::Begun Drain::begin(base::Context context, std::string reason) {
+    co_await stand_in_line();
+    const Turn turn{line_};
     auto next = state_;
     std::string would;
     if (!next) {
@@ -78,14 +86,15 @@ Drain::Begun Drain::begin(base::Context context, std::string reason) {
         next = State{next->since, std::move(reason), context.who.text()};
         would = "change the reason for taking no new VMs";
     }
-    return change(std::move(context), "agent.drain", std::move(next), std::move(would));
+    co_return co_await change(std::move(context), "agent.drain", std::move(next), std::move(would));
 }
 
 Drain::Begun Drain::end(base::Context context) {
-    return change(std::move(context), "agent.undrain", std::nullopt, state_ ? "take new VMs again" : "");
+    co_await stand_in_line();
+    const Turn turn{line_};
+    co_return co_await change(std::move(context), "agent.undrain", std::nullopt, state_ ? "take new VMs again" : "");
 }
 
-// One after the other, as the database takes them: none has to wait for another's end.
 Drain::Begun Drain::change(base::Context context, std::string kind, std::optional<State> next, std::string would) {
     OperationRequest operation;
     operation.kind = std::move(kind);

@@ -126,6 +126,25 @@ TEST_CASE("a drained node gets another reason, and keeps the one it has when non
     CHECK(other.at("/drain/since") == first.at("/drain/since"));
 }
 
+TEST_CASE("of two drains at once the one without a reason leaves the other's") {
+    World world;
+    world.boot();
+    const auto ask = [&world](json::object body) {
+        return world.send(net::Method::post, "/v1/agent/drain?wait=60", std::move(body));
+    };
+    const auto first = ask({{"reason", "kernel update"}});
+    const auto second = ask({});
+    world.settle();
+    for (const auto& reply : {first, second}) {
+        REQUIRE(reply->has_value());
+        CHECK((*reply)->status == 200);
+    }
+    CHECK(world.get("/v1").text("/drain/reason") == "kernel update");
+    world.crash();
+    world.boot();
+    CHECK(world.get("/v1").text("/drain/reason") == "kernel update");
+}
+
 TEST_CASE("a body that a drain doesn't know is refused") {
     World world;
     world.boot();
