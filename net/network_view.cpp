@@ -56,8 +56,8 @@ bool is_unusable(const ifaddrmsg& address) {
 }  // namespace
 
 bool is_guest_interface(std::string_view name) {
-    static constexpr std::array<std::string_view, 10> prefixes{"vnet",   "tap",    "virbr", "veth", "macvtap",
-                                                               "docker", "podman", "cni",   "lxc",  "lxd"};
+    static constexpr std::array<std::string_view, 9> prefixes{"vnet",   "virbr", "veth", "macvtap", "docker",
+                                                              "podman", "cni",   "lxc",  "lxd"};
     // "br-0123456789ab": a network of Docker's.
     constexpr std::string_view docker_bridge = "br-";
     constexpr std::size_t docker_id = 12;
@@ -68,7 +68,7 @@ bool is_guest_interface(std::string_view name) {
 }
 
 void NetworkView::clear() {
-    names_.clear();
+    interfaces_.clear();
     addresses_.clear();
     routes_.clear();
 }
@@ -102,8 +102,10 @@ NetworkView::Told NetworkView::take(Bytes datagram) {
 }
 
 bool NetworkView::is_guests(int interface) const {
-    const auto name = names_.find(interface);
-    return name != names_.end() && is_guest_interface(name->second);
+    const auto found = interfaces_.find(interface);
+    if (found == interfaces_.end()) return false;
+    const auto& [name, has_master] = found->second;
+    return is_guest_interface(name) || (has_master && name.starts_with("tap"));
 }
 
 // IPv4's routes through an interface that goes down or away go without a word.
@@ -119,15 +121,19 @@ bool NetworkView::take_link(Bytes body, bool removed) {
         const bool had_routes = forget_routes_of(link->ifi_index);
         const auto had_addresses =
             std::erase_if(addresses_, [&](const Address& address) { return address.first == link->ifi_index; }) > 0;
-        names_.erase(link->ifi_index);
+        interfaces_.erase(link->ifi_index);
         return had_routes || had_addresses;
     }
+    Interface told;
     auto rest = after(body, sizeof(ifinfomsg));
     while (const auto attribute = take_attribute(rest)) {
-        if (attribute->type != IFLA_IFNAME || (names_.size() >= most && !names_.contains(link->ifi_index))) continue;
+        if (attribute->type == IFLA_MASTER) told.has_master = true;
+        if (attribute->type != IFLA_IFNAME) continue;
         const auto text = text_of(attribute->value);
-        names_.insert_or_assign(link->ifi_index, text.substr(0, std::min<std::size_t>(text.find('\0'), IFNAMSIZ)));
+        told.name = text.substr(0, std::min<std::size_t>(text.find('\0'), IFNAMSIZ));
     }
+    if (!told.name.empty() && (interfaces_.size() < most || interfaces_.contains(link->ifi_index)))
+        interfaces_.insert_or_assign(link->ifi_index, std::move(told));
     return (link->ifi_flags & IFF_UP) == 0 && forget_routes_of(link->ifi_index);
 }
 

@@ -13,7 +13,8 @@
 
 namespace ghost::net {
 
-// By its name: libvirt's bridges and what VMs and containers are plugged into. They come and go with their guests.
+// By its name: libvirt's bridges and what VMs and containers are plugged into. They come and go with their guests. Not
+// "tap": that may be a tunnel of the host's own.
 [[nodiscard]] bool is_guest_interface(std::string_view name);
 
 // Fed with what the kernel sends: first with dumps of the links, the addresses and the routes, in this order, then with
@@ -50,7 +51,12 @@ private:
     [[nodiscard]] bool is_guests(int interface) const;
     [[nodiscard]] bool forget_routes_of(int interface);
 
-    std::map<int, std::string> names_;  // of the interfaces
+    struct Interface {
+        std::string name;
+        bool has_master = false;  // it is a port, most likely of a bridge
+    };
+
+    std::map<int, Interface> interfaces_;
     std::set<Address> addresses_;
     std::set<Route> routes_;
 };

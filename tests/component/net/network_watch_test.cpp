@@ -146,6 +146,7 @@ TEST_CASE("the watch tells of addresses and default routes that come and go") {
         CHECK(machine.changes({"route add default via 192.0.2.1"}));
         CHECK(machine.changes({"link set eth0 down"}));
         CHECK(machine.changes({"link set eth0 up", "route add default via 192.0.2.1"}));
+        CHECK(machine.changes({"tuntap add dev tap0 mode tap", "link set tap0 up", "addr add 10.8.0.6/24 dev tap0"}));
         CHECK(machine.changes({"link del eth0"}));
     });
 }

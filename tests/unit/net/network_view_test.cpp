@@ -52,7 +52,7 @@ TEST_CASE("what a VM's start brings along is no change") {
     CHECK_FALSE(pc.tell(NetlinkBytes{}.link(6, "vnet1", 0)));
     CHECK_FALSE(pc.tell(NetlinkBytes{}.link(6, "vnet1", IFF_UP)));
     CHECK_FALSE(pc.tell(NetlinkBytes{}.host_address(6, "fe80::fc54:ff:fe00:1", RTM_NEWADDR, RT_SCOPE_LINK)));
-    for (const auto* const name : {"vnet1", "tap7", "virbr1", "veth0a", "macvtap0"}) {
+    for (const auto* const name : {"vnet1", "virbr1", "veth0a", "macvtap0"}) {
         CAPTURE(name);
         CHECK_FALSE(pc.tell(NetlinkBytes{}.link(6, name)));
         CHECK_FALSE(pc.tell(NetlinkBytes{}.host_address(6, "192.168.123.1")));
@@ -66,6 +66,16 @@ TEST_CASE("what a VM's start brings along is no change") {
     port.ifi_index = 2;
     CHECK_FALSE(pc.tell(NetlinkBytes{}.message(RTM_DELLINK, port).attribute(IFLA_IFNAME, "eth0")));
     CHECK(pc.tell(NetlinkBytes{}.default_route(2, "192.0.2.1", RTM_DELROUTE)));  // it was still known
+}
+
+TEST_CASE("a tap is a guest's while it is a bridge's port, and else may be a tunnel of the host's own") {
+    Pc pc;
+    CHECK_FALSE(pc.tell(NetlinkBytes{}.link(6, "tap7").attribute(IFLA_MASTER, 4)));
+    CHECK_FALSE(pc.tell(NetlinkBytes{}.host_address(6, "192.168.123.1")));
+    CHECK_FALSE(pc.tell(NetlinkBytes{}.default_route(6, "192.168.123.254")));
+    CHECK_FALSE(pc.tell(NetlinkBytes{}.link(6, "tap7")));
+    CHECK(pc.tell(NetlinkBytes{}.host_address(6, "10.8.0.6")));
+    CHECK(pc.tell(NetlinkBytes{}.default_route(6, "10.8.0.1")));
 }
 
 TEST_CASE("addresses of link and host scope, and those not usable yet, are no change") {
