@@ -236,7 +236,11 @@ TEST_CASE("local addresses are the global ones of interfaces that aren't guests'
         Machine::ip("link add eth1 type veth peer name gw1");
         Machine::ip("addr add 198.51.100.1/24 dev eth1");  // down
         CHECK(net::local_addresses() == std::vector<std::string>{"10.9.0.1", "192.0.2.10", "2001:db8::7", "fd00::7"});
-        for (int i = 1; i <= 20; ++i) Machine::ip("addr add 10.8.0." + std::to_string(i) + "/32 dev eth0");
-        CHECK(net::local_addresses().size() == 16);
+        Machine::ip("link set eth1 up");
+        for (int i = 1; i <= 20; ++i) Machine::ip("addr add 10.8.0." + std::to_string(i) + "/32 dev eth1");
+        const auto many = net::local_addresses();
+        REQUIRE(many.size() == 16);
+        CHECK(std::vector(many.begin(), many.begin() + 5) ==
+              std::vector<std::string>{"10.9.0.1", "192.0.2.10", "2001:db8::7", "fd00::7", "10.8.0.1"});
     });
 }
