@@ -3,6 +3,7 @@
 
 #include <boost/json/array.hpp>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -28,8 +29,9 @@ constexpr std::array<std::pair<std::string_view, FakeCore::Chance Faults::*>, 11
     {"delivered_again", &Faults::delivered_again},
     {"forgets_sessions", &Faults::forgets_sessions},
 }};
-constexpr std::array<std::string_view, 7> overridable{"",      "enroll",    "certificate", "session",
-                                                      "leave", "heartbeat", "facts"};
+constexpr std::array<std::string_view, 3> numbers{"slow_ms", "retry_after_s", "clock_off_s"};
+constexpr std::array<std::string_view, 6> overridable{"enroll", "certificate", "session",
+                                                      "leave",  "heartbeat",   "facts"};
 
 std::unexpected<base::Error> wrong(std::string_view key, std::string_view what) {
     return base::fail(base::Errc::validation_failed, fmt::format("{}: {}", key, what));
@@ -80,8 +82,8 @@ base::Result<FakeCore::Override> read_override(const json::value& value) {
         if (member.key() == "route") {
             if (!member.value().is_string()) return wrong(key, "route is a string");
             made.route = std::string{member.value().get_string()};
-            if (std::ranges::find(overridable, made.route) == overridable.end())
-                return wrong(key, "route is enroll, certificate, session, leave, heartbeat, facts or empty");
+            if (!made.route.empty() && std::ranges::find(overridable, made.route) == overridable.end())
+                return wrong(key, fmt::format("route is empty or one of {}", fmt::join(overridable, ", ")));
             continue;
         }
         const auto number = count(member.value(), key, 1'000'000);
@@ -100,6 +102,30 @@ base::Result<FakeCore::Override> read_override(const json::value& value) {
 }
 
 }  // namespace
+
+std::vector<std::string_view> fault_names() {
+    std::vector<std::string_view> names;
+    for (const auto& [name, member] : chances) names.push_back(name);
+    names.insert(names.end(), numbers.begin(), numbers.end());
+    names.insert(names.end(), {"overrides", "certificate"});
+    return names;
+}
+
+std::string fault_words() {
+    std::vector<std::string_view> names;
+    for (const auto& [name, member] : chances) names.push_back(name);
+    return fmt::format(
+        "Faults, each by a number from 0 to 1 or as {{\"probability\": 0.1, \"next\": 3}} (the next 3 for certain):\n"
+        "  {}\n"
+        "With figures:\n"
+        "  {}\n"
+        "overrides: [{{\"route\": ..., \"status\": 400 to 599, \"next\": 1, \"retry_after_s\": ...}}], with the "
+        "routes\n"
+        "  {}; empty: any\n"
+        "certificate, the one that agents are shown:\n"
+        "  own, other_ca, other_name\n",
+        fmt::join(names, ", "), fmt::join(numbers, ", "), fmt::join(overridable, ", "));
+}
 
 base::Result<Faults> read_faults(const json::object& document, const Faults& before) {
     auto faults = before;
@@ -130,7 +156,7 @@ base::Result<Faults> read_faults(const json::object& document, const Faults& bef
                 faults.overrides.push_back(*std::move(made));
             }
         } else {
-            return wrong(key, "is not known");
+            return wrong(key, fmt::format("is not known; known are {}", fmt::join(fault_names(), ", ")));
         }
     }
     return faults;
@@ -140,8 +166,7 @@ json::object to_json(const Faults& faults) {
     json::object document;
     for (const auto& [key, member] : chances) {
         const auto& chance = faults.*member;
-        if (chance.probability > 0 || chance.next > 0)
-            document[key] = json::object{{"probability", chance.probability}, {"next", chance.next}};
+        document[key] = json::object{{"probability", chance.probability}, {"next", chance.next}};
     }
     document["slow_ms"] = faults.slow_ms;
     document["retry_after_s"] = faults.retry_after_s;

@@ -123,7 +123,7 @@ base::Result<void> CoreServer::start() {
             return base::fail(base::Errc::validation_failed, net::to_string(*endpoint) + " is not on loopback");
     }
     auto page = page_server_->listen(options_.page, nullptr,
-                                     [this](net::Request request) { return pages_.serve(std::move(request)); });
+                                     [this](net::Request request) { return show_page(std::move(request)); });
     if (!page) return base::fail(page.error());
     page_address_ = (*page)->address();
     auto socket = net::open_listening_socket(executor_, options_.listen);
@@ -237,6 +237,19 @@ std::string_view CoreServer::shown_name() const noexcept {
 
 // ---- for people ----
 
+// Ends with a newline, for a terminal.
+asio::awaitable<net::Response> CoreServer::show_page(net::Request request) {
+    auto response = co_await pages_.serve(std::move(request));
+    if (!response.body.empty() && !response.body.ends_with('\n')) response.body += '\n';
+    co_return response;
+}
+
+json::object CoreServer::faults() const {
+    auto told = to_json(core_.faults);
+    told["certificate"] = shown_name();
+    return told;
+}
+
 void CoreServer::add_pages() {
     const auto add = [this](net::Method method, const char* path, auto serve) {
         pages_.add(method, path,
@@ -249,15 +262,17 @@ void CoreServer::add_pages() {
         for (const auto& route : FakeCore::routes())
             routes.emplace_back(std::string{net::name_of(route.method)} + " " + route.pattern);
         page["routes"] = std::move(routes);
-        page["faults"].as_object()["certificate"] = shown_name();
+        page["faults"] = faults();
         return shown(page);
     });
     add(net::Method::post, "/commands", [this](const net::Request& request) { return queue(request); });
+    add(net::Method::get, "/commands", [this](const net::Request&) { return shown(core_.page().at("commands")); });
     add(net::Method::get, "/commands/{id}", [this](const net::Request& request) {
         const auto* command = core_.command(request.params.at("id"));
         if (command == nullptr) return net::problem(404, "not_found", "Not found", "There is no such command", {});
         return shown(fakes::show(*command));
     });
+    add(net::Method::get, "/faults", [this](const net::Request&) { return shown(faults()); });
     add(net::Method::post, "/faults", [this](const net::Request& request) { return set_faults(request); });
     add(net::Method::post, "/tokens", [this](const net::Request& request) { return add_token(request); });
 }
@@ -299,14 +314,12 @@ net::Response CoreServer::set_faults(const net::Request& request) {
             return invalid("certificate: must be own, other_ca or other_name");
         document->erase("certificate");
     }
-    const auto faults = read_faults(*document, core_.faults);
-    if (!faults) return invalid(faults.error().detail);
-    core_.faults = *faults;
+    const auto wanted = read_faults(*document, core_.faults);
+    if (!wanted) return invalid(wanted.error().detail);
+    core_.faults = *wanted;
     // Who is connected would go on without noticing.
     if (std::exchange(shown_, which) != which) drop_connections();
-    auto told = to_json(core_.faults);
-    told["certificate"] = shown_name();
-    return shown(told);
+    return shown(faults());
 }
 
 net::Response CoreServer::add_token(const net::Request& request) {

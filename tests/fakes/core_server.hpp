@@ -76,6 +76,8 @@ private:
                                                                std::weak_ptr<Connection> connection);
 
     void add_pages();
+    [[nodiscard]] boost::asio::awaitable<net::Response> show_page(net::Request request);
+    [[nodiscard]] boost::json::object faults() const;  // as POST /faults takes them
     [[nodiscard]] net::Response queue(const net::Request& request);
     [[nodiscard]] net::Response set_faults(const net::Request& request);
     [[nodiscard]] net::Response add_token(const net::Request& request);

@@ -226,5 +226,8 @@ private:
 [[nodiscard]] base::Result<FakeCore::Faults> read_faults(const boost::json::object& document,
                                                          const FakeCore::Faults& before);
 [[nodiscard]] boost::json::object to_json(const FakeCore::Faults& faults);
+// What POST /faults of CoreServer's page takes, and in sentences.
+[[nodiscard]] std::vector<std::string_view> fault_names();
+[[nodiscard]] std::string fault_words();
 
 }  // namespace ghost::fakes

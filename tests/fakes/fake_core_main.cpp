@@ -18,6 +18,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <iostream>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -112,12 +113,14 @@ int main(int argc, char** argv) {
     CLI::App options{
         "fake-core, a stand-in for Ghost Core on loopback. It serves heartbeat/core-api.yaml over TLS with\n"
         "certificates of its own, and over plain HTTP, for people: GET / shows what it knows, POST /commands\n"
-        "{agent_id?, kind, target?, params?, ...} gives an agent something to do, GET /commands/{id} tells\n"
-        "what became of it, POST /faults switches faults on, POST /tokens {token} adds a token.\n"
+        "{agent_id?, kind, target?, params?, ...} gives an agent something to do, GET /commands and\n"
+        "GET /commands/{id} tell what became of it, POST /faults switches faults on, GET /faults shows them,\n"
+        "POST /tokens {token} adds a token.\n"
         "It prints one line of JSON when it listens: url, page and ca, the file with the CA to trust."};
     options.add_option("--listen", asked.listen, "HTTPS for agents (127.0.0.1:0; 0: any free port)");
     options.add_option("--page", asked.page, "plain HTTP for people (127.0.0.1:0)");
-    options.add_option("--token", asked.tokens, "good for one installation's enrolment; may be repeated");
+    options.add_option("--token", asked.tokens,
+                       "good for one installation's enrolment; may be repeated; -: a line of standard input");
     options.add_option("--ttl", asked.core.ttl_s, "seconds within which a beat is wanted (60)")
         ->check(CLI::Range(1, 3600));
     options.add_option("--grace", asked.core.grace_s, "seconds after which an agent is lost, beside those (180)")
@@ -127,10 +130,23 @@ int main(int argc, char** argv) {
     options.add_option("--lifetime", asked.lifetime_s, "seconds that certificates are good for (86400)")
         ->check(CLI::Range(1L, 315'360'000L));
     options.add_option("--dir", asked.dir, "keeps the CA (ca.crt, ca.key) and, by it, knows its agents again");
+    options.footer(fakes::fault_words() +
+                   "What isn't named stays as it is. For example, with the page's address:\n"
+                   "  curl PAGE/faults --json '{\"drop_reply\": 0.2, \"too_many\": {\"next\": 3}}'\n"
+                   "  curl PAGE/faults --json '{\"overrides\": [{\"route\": \"heartbeat\", \"status\": 410}]}'\n"
+                   "  curl PAGE/commands --json '{\"kind\": \"vm.stop\", \"target\": \"web-1\"}'");
     try {
         options.parse(argc, argv);
     } catch (const CLI::ParseError& told) {  // also what --help prints
         return options.exit(told) == 0 ? 0 : 2;
+    }
+    // Not on the command line, which other users see.
+    for (auto& token : asked.tokens) {
+        if (token != "-") continue;
+        if (!std::getline(std::cin, token) || token.empty()) {
+            fmt::print(stderr, "fake-core: --token -: standard input has no token\n");
+            return 2;
+        }
     }
     try {
         return run(asked);

@@ -151,6 +151,13 @@ struct Scene {
         const auto person = net::make_client(net::HttpPeer{.host = "127.0.0.1", .port = port});
         return send(*person, method, target, body);
     }
+    std::string page_text(std::string target) {
+        const auto port = server->page_url().substr(server->page_url().rfind(':') + 1);
+        const auto person = net::make_client(net::HttpPeer{.host = "127.0.0.1", .port = port});
+        net::ClientRequest request;
+        request.target = std::move(target);
+        return await(person->send(std::move(request)))->body;
+    }
     static json::object resources() {
         const json::object figures{{"total", 8}, {"reserved", 1}, {"allocated", 0}, {"free", 7}};
         return {{"cpus", figures}, {"memory_mib", figures}, {"disk_bytes", figures}};
@@ -290,6 +297,8 @@ TEST_CASE_METHOD(Scene, "people queue commands, set faults and add tokens at the
     REQUIRE(beat({{"acks", json::array{json::object{{"cmd_id", id}, {"state", "accepted"}}}}}).status == 200);
     CHECK(page(net::Method::get, "/commands/" + id).text("state") == "accepted");
     CHECK(page(net::Method::get, "/commands/nothing").status == 404);
+    CHECK_THAT(page_text("/commands/nothing"), Catch::EndsWith("}\n"));
+    CHECK_THAT(page_text("/commands"), Catch::StartsWith("[{\"id\":\"" + id) && Catch::EndsWith("}]\n"));
     CHECK(page(net::Method::post, "/commands", R"({"kind": "agent.drain", "agent_id": "nobody"})").status == 422);
     CHECK(page(net::Method::post, "/commands", R"({"target": "web-1"})").status == 422);
 
@@ -303,7 +312,13 @@ TEST_CASE_METHOD(Scene, "people queue commands, set faults and add tokens at the
     CHECK(server->core().settings.tokens.contains("more"));
     CHECK(page(net::Method::post, "/tokens", R"({"token": ""})").status == 422);
 
+    const auto faults = page(net::Method::get, "/faults");
+    REQUIRE(faults.status == 200);
+    CHECK(faults.body.at("drop_reply").at("next") == 0);
+    CHECK(faults.text("certificate") == "own");
+    CHECK(page(net::Method::post, "/faults", json::serialize(faults.body)).body == faults.body);
     const auto shown = page(net::Method::get, "/");
+    CHECK(shown.body.at("faults") == faults.body);
     CHECK(shown.text("url") == server->url());
     CHECK(shown.body.at("agents").at(agent_id).at("seq").to_number<std::uint64_t>() == seq);
 }

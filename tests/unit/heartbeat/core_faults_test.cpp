@@ -147,6 +147,10 @@ TEST_CASE("faults are read from JSON and shown as it") {
         CAPTURE(text);
         CHECK_FALSE(read(text));
     }
+    CHECK_THAT(read(R"({"sloth": 1})").error().detail,
+               Catch::Contains("sloth: is not known") && Catch::Contains("drop_request, ") &&
+                   Catch::Contains("slow_ms, ") && Catch::Contains("overrides, certificate"));
+    for (const auto name : fakes::fault_names()) CHECK_THAT(fakes::fault_words(), Catch::Contains(std::string{name}));
 }
 
 TEST_CASE("times are RFC 3339 in UTC") {
