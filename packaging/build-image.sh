@@ -106,7 +106,7 @@ mkdir -p root/{bin,dev,etc/acpi/PWRF,etc/dropbear,home,lib/modules,lib/x86_64-li
 ln -s ../run root/var/run
 chmod 1777 root/tmp
 chmod 700 root/root
-busybox=$(find tree -path '*/bin/busybox' -type f | head -n 1)
+busybox=$(find tree -path '*/bin/busybox' -type f -print -quit)
 cp "$busybox" root/bin/busybox
 for applet in $("$busybox" --list); do
     [[ $applet == busybox ]] || ln -s /bin/busybox "root/bin/$applet"

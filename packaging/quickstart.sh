@@ -21,8 +21,6 @@ vm=hello
 core_vm=from-core
 core_port=$((port + 1))
 core_page=http://127.0.0.1:$((port + 2))
-marker=$home/made-by-quickstart
-socket=$home/agent.sock
 agent=$clone/build/release/ghost-agent
 fake_core=$clone/build/release/tests/fakes/fake-core
 export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C.UTF-8
@@ -55,7 +53,11 @@ while (($# > 0)); do
     shift
 done
 ((EUID == 0)) || fail "needs root, for packages, libvirt and /var/lib: sudo packaging/quickstart.sh"
-[[ $home == /* && $home != / ]] || fail "GHOST_QUICKSTART_DIR must be an absolute path"
+[[ $home == /* ]] || fail "GHOST_QUICKSTART_DIR must be an absolute path"
+home=$(realpath -m -- "$home") # as libvirt and QEMU name it
+[[ $home != / ]] || fail "GHOST_QUICKSTART_DIR can't be /"
+marker=$home/made-by-quickstart
+socket=$home/agent.sock
 
 # ---- asking ----
 over_socket() { # method, path, then what curl takes
@@ -74,18 +76,23 @@ is_running() { # pid file, program's name
     pid=$(cat "$1" 2>/dev/null) && [[ $pid =~ ^[0-9]+$ ]] && [[ $(cat "/proc/$pid/comm" 2>/dev/null) == "$2" ]] &&
         ! grep -q '^State:.*Z' "/proc/$pid/status" 2>/dev/null # dead, and nobody has taken note yet
 }
+has_ended() { # pid file, program's name: within half a minute
+    for _ in {1..150}; do
+        is_running "$1" "$2" || return 0
+        sleep 0.2
+    done
+    return 1
+}
 end_process() { # pid file, program's name: asks, waits, insists
-    local pid
-    if is_running "$1" "$2"; then
-        pid=$(cat "$1")
-        kill "$pid" 2>/dev/null || true
-        for _ in {1..150}; do
-            is_running "$1" "$2" || break
-            sleep 0.2
-        done
-        ! is_running "$1" "$2" || kill -KILL "$pid" 2>/dev/null || true
-    fi
-    rm -f -- "$1"
+    local signal
+    for signal in TERM KILL; do
+        ! is_running "$1" "$2" || kill "-$signal" "$(cat "$1")" 2>/dev/null || true # it may have ended just now
+        if has_ended "$1" "$2"; then
+            rm -f -- "$1"
+            return 0
+        fi
+    done
+    fail "the process $(cat "$1") ($2) doesn't end"
 }
 
 # ---- libvirt ----
@@ -114,39 +121,98 @@ start_libvirt() {
 }
 
 # ---- stop ----
-# Domains whose disks are ours, when no agent is left to delete them.
-remove_domains() {
-    local domain
-    for domain in $(hypervisor list --all --uuid 2>/dev/null); do
-        hypervisor dumpxml "$domain" 2>/dev/null | grep -qF "$home/" || continue
-        hypervisor destroy "$domain" >/dev/null 2>&1 || true
-        hypervisor undefine "$domain" --nvram --managed-save --snapshots-metadata --checkpoints-metadata \
-            >/dev/null 2>&1 || true
+# Asked for once and kept: a reader that leaves a pipe early makes virsh fail.
+is_listed() { # name, then what virsh is to list
+    local names
+    names=$(hypervisor "${@:2}" --name) || fail "libvirt doesn't tell of its objects"
+    grep -qE "^$1 *\$" <<<"$names"
+}
+# The UUIDs of domains with a file of ours.
+our_domains() {
+    local all domain document
+    all=$(hypervisor list --all --uuid) || return 1
+    for domain in $all; do
+        if ! document=$(hypervisor dumpxml "$domain" 2>&1); then
+            [[ $document == *"failed to get domain"* ]] && continue # it is gone meanwhile
+            printf '%s\n' "$document" >&2
+            return 1
+        fi
+        if [[ $document == *"$home/"* ]]; then printf '%s\n' "$domain"; fi
     done
+}
+# QEMU's processes with a file of ours open, libvirt's or not.
+our_guests() {
+    local pid link path
+    for pid in $(pgrep '^qemu'); do
+        for link in "/proc/$pid/fd"/*; do
+            path=$(readlink -- "$link") || continue
+            # Another mount namespace may have another file of that name.
+            if [[ $path == "$home/"* && $link -ef $path ]]; then
+                printf '%s\n' "$pid"
+                break
+            fi
+        done
+    done
+}
+# Also those that no agent is left to delete.
+remove_domains() {
+    local all domain state
+    all=$(our_domains) || fail "libvirt doesn't tell of its VMs; nothing of $home is removed"
+    for domain in $all; do
+        state=$(hypervisor domstate "$domain") || continue # and is looked for again below
+        [[ $state == "shut off" ]] || hypervisor destroy "$domain" >/dev/null || continue
+        hypervisor undefine "$domain" --nvram --managed-save --snapshots-metadata --checkpoints-metadata >/dev/null ||
+            continue
+    done
+    all=$(our_domains) || fail "libvirt doesn't tell of its VMs; nothing of $home is removed"
+    [[ -z $all ]] || fail "VMs with disks in $home are still there, so it stays. For each of them:" \
+        "virsh -c qemu:///system destroy UUID; virsh -c qemu:///system undefine UUID; then stop again:" "${all//$'\n'/ }"
+    all=$(our_guests)
+    [[ -z $all ]] || fail "QEMU still uses files in $home, so it stays. End these processes and stop again:" \
+        "${all//$'\n'/ }"
 }
 stop() {
     [[ -d $home ]] || { say "there is nothing to stop" && exit 0; }
     [[ -f $marker ]] || fail "$home was not made by this script; it stays as it is"
+    # Guests are libvirt's: without it nobody ends them, and their disks can't go.
+    start_libvirt
+    local all domain name
+    all=$(our_domains) || fail "libvirt doesn't tell of its VMs; nothing of $home is removed"
+    for domain in $all; do
+        name=$(hypervisor domname "$domain") || continue
+        printf '%s\n' "$name" >>"$home/vm-names" # for one who stops again
+    done
     if is_running "$home/agent.pid" ghost-agent; then
         say "deleting the VMs"
-        local name
-        for name in "$vm" "$core_vm"; do over_socket DELETE "/v1/vms/$name?wait=60" -o /dev/null || true; done
+        for name in "$vm" "$core_vm"; do
+            # What it can't delete is removed below.
+            over_socket DELETE "/v1/vms/$name?wait=60" -o /dev/null || true
+        done
         say "stopping the agent"
         end_process "$home/agent.pid" ghost-agent
     fi
     end_process "$home/core.pid" fake-core
-    # Guests are libvirt's: without it nobody ends them, and their disks can't go.
-    start_libvirt
     remove_domains
-    hypervisor pool-destroy ghost-quickstart >/dev/null 2>&1 || true
-    hypervisor pool-undefine ghost-quickstart >/dev/null 2>&1 || true
-    if [[ -f $home/network-was-off ]]; then hypervisor net-destroy default >/dev/null 2>&1 || true; fi
-    if [[ -f $home/network-was-absent ]]; then hypervisor net-undefine default >/dev/null 2>&1 || true; fi
+    if is_listed ghost-quickstart pool-list; then
+        hypervisor pool-destroy ghost-quickstart >/dev/null || fail "the storage pool ghost-quickstart can't be stopped"
+    fi
+    if is_listed ghost-quickstart pool-list --all; then
+        hypervisor pool-undefine ghost-quickstart >/dev/null || fail "the storage pool ghost-quickstart can't be removed"
+    fi
+    if [[ -f $home/network-was-off ]] && is_listed default net-list; then
+        hypervisor net-destroy default >/dev/null || fail "the network default can't be stopped"
+    fi
+    if [[ -f $home/network-was-absent ]] && is_listed default net-list --all; then
+        hypervisor net-undefine default >/dev/null || fail "the network default can't be removed"
+    fi
     if [[ -f $home/libvirt-by-systemd ]]; then
-        systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket 2>/dev/null || true
+        systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket ||
+            fail "systemd can't stop libvirtd"
     fi
     local daemon
     for daemon in libvirtd virtlockd virtlogd; do end_process "$home/$daemon.pid" "$daemon"; done
+    # libvirt leaves a log of each.
+    [[ ! -f $home/vm-names ]] || while read -r name; do rm -f -- "/var/log/libvirt/qemu/$name.log"; done <"$home/vm-names"
     rm -rf -- "$home"
     say "stopped; the image cache in /var/cache/ghost-agent and build/ stay"
 }
@@ -170,18 +236,37 @@ packages=("${build_packages[@]}" "${run_packages[@]}")
 [[ -n $image ]] || packages+=("${image_packages[@]}")
 install_packages "${packages[@]}"
 
-say "building (the first time takes minutes)"
-cd -- "$clone"
-log=$(mktemp)
 targets=(ghost-agent)
 [[ $with_core == no ]] || targets+=(fake-core)
-if ! { cmake --preset release -DGHOST_TESTS=OFF -DGHOST_FAKE_CORE=ON &&
-    cmake --build --preset release --target "${targets[@]}"; } >"$log" 2>&1; then
-    tail -n 40 "$log" >&2
-    rm -f -- "$log"
-    fail "the build failed"
+log=$clone/build/quickstart.log
+mkdir -p -- "$clone/build"
+: >"$log"
+if [[ -x $agent ]]; then say "building; log: $log"; else say "building, which takes minutes; log: $log"; fi
+tell_progress() { # until it is killed, or we are
+    local second now told=''
+    for ((second = 1; ; ++second)); do
+        sleep 1
+        kill -0 $$ 2>/dev/null || return 0
+        ((second % 20 == 0)) || continue
+        now=$(tail -n 20 -- "$log" | sed -n 's/^\[\([0-9]*\)\/\([0-9]*\)\].*/\1 of \2/p' | tail -n 1)
+        [[ -z $now || $now == "$told" ]] || say "building: step $now"
+        told=$now
+    done
+}
+build() {
+    cd -- "$clone" && cmake --preset release -DGHOST_TESTS=OFF -DGHOST_FAKE_CORE=ON &&
+        cmake --build --preset release --target "${targets[@]}"
+}
+tell_progress &
+teller=$!
+built=yes
+build >"$log" 2>&1 || built=no
+kill "$teller" 2>/dev/null || true
+wait "$teller" 2>/dev/null || true
+if [[ $built == no ]]; then
+    tail -n 40 -- "$log" >&2
+    fail "the build failed; all of its log is $log"
 fi
-rm -f -- "$log"
 
 mkdir -p -- "$home"
 chmod 711 "$home" # QEMU's own user passes through to the disks
@@ -200,7 +285,7 @@ start_libvirt
 if ! is_running "$home/agent.pid" ghost-agent; then
     if ! hypervisor net-info default >/dev/null 2>&1; then
         touch "$home/network-was-absent" "$home/network-was-off"
-    elif ! hypervisor net-info default | grep -Eq '^Active: +yes'; then
+    elif ! is_listed default net-list; then
         touch "$home/network-was-off"
     fi
 fi
@@ -242,9 +327,9 @@ start_core() {
     say "starting a stand-in for Core"
     mkdir -p -- "$home/core"
     chmod 700 "$home/core"
-    [[ -s $home/core/token ]] || openssl rand -hex 16 >"$home/core/token"
+    [[ -s $home/core/token ]] || (umask 077 && openssl rand -hex 16 >"$home/core/token")
     setsid "$fake_core" --dir "$home/core" --listen "127.0.0.1:$core_port" --page "${core_page#http://}" --ttl 10 \
-        --token "$(cat "$home/core/token")" </dev/null >"$home/core/ready.json" 2>>"$home/core.log" &
+        --token - <"$home/core/token" >"$home/core/ready.json" 2>>"$home/core.log" &
     echo $! >"$home/core.pid"
     for _ in {1..100}; do
         if jq -e .url "$home/core/ready.json" >/dev/null 2>&1; then return 0; fi
@@ -344,6 +429,15 @@ logging:
   format: text$core_section
 END
 
+ready=
+why_not_ready=
+ask_ready() {
+    local answer
+    answer=$(over_socket GET /ready -w '\n%{http_code}' --max-time 10 2>/dev/null) || true
+    ready=${answer##*$'\n'}
+    why_not_ready=$(jq -r '.reason // empty' <<<"${answer%$'\n'*}" 2>/dev/null) || true
+}
+is_drained() { [[ $why_not_ready == *"/v1/agent/undrain"* ]]; }
 start_agent() {
     if is_running "$home/agent.pid" ghost-agent; then
         # A program built anew, new certificates or settings want a new process; the VMs don't notice.
@@ -355,14 +449,19 @@ start_agent() {
     setsid "$agent" --config "$home/agent.yaml" </dev/null >>"$home/agent.log" 2>&1 &
     echo $! >"$home/agent.pid"
     for _ in {1..300}; do
-        if [[ $(status_of /ready) == 200 ]]; then return 0; fi
+        ask_ready
+        if [[ $ready == 200 ]] || is_drained; then return 0; fi
         if ! is_running "$home/agent.pid" ghost-agent && ! kill -0 "$(cat "$home/agent.pid")" 2>/dev/null; then break; fi
         sleep 0.2
     done
-    tail -n 20 "$home/agent.log" >&2
-    fail "the agent doesn't get ready; its log is $home/agent.log"
+    # Without what we asked.
+    { grep -v ' path=/ready ' "$home/agent.log" || true; } | tail -n 20 >&2
+    fail "the agent doesn't get ready${why_not_ready:+: $why_not_ready}; its log is $home/agent.log"
 }
 start_agent
+ask_ready
+! is_drained || say "the agent is drained and makes no VMs; this ends that:" \
+    "sudo $clone/build/release/ghostctl --socket $socket agent undrain"
 [[ $with_core == no ]] || await_beat
 
 # Passes an answer on; a problem ends the script with its sentence.
@@ -416,6 +515,10 @@ fi
 [[ $with_core == no ]] || create_by_core
 
 minutes=$((SECONDS / 60))
+settings=
+for name in GHOST_QUICKSTART_DIR GHOST_QUICKSTART_PORT; do
+    [[ -z ${!name:-} ]] || settings+="$name=${!name@Q} "
+done
 core_words=
 if [[ $with_core == yes ]]; then
     core_words="
@@ -435,5 +538,5 @@ or on this machine:
   ghostctl vm list
 $core_words
 Stop all of it:
-  sudo packaging/quickstart.sh stop
+  sudo $settings$clone/packaging/quickstart.sh stop
 END
