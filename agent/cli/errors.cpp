@@ -13,6 +13,11 @@ namespace ghost::cli {
 namespace json = boost::json;
 namespace {
 
+// The problem's `drain`, of an answer or of an operation's error: new VMs are refused until somebody ends that.
+bool is_drained(const json::object& problem) {
+    return object_at(problem, "drain") != nullptr || object_at(part(problem, "facts"), "drain") != nullptr;
+}
+
 ExitCode exit_code_of(unsigned status, std::string_view code) {
     // An operation's error may come without a status; its code says the same.
     static constexpr std::array refusals{"unauthenticated",
@@ -98,8 +103,8 @@ std::string hint_for(std::string_view code, std::string_view target, const json:
                     return "'ghostctl image list' shows the images there are, --remote those that can be fetched";
         return "'ghostctl COMMAND --help' says what each option takes";
     }
-    if (code == "draining" && (object_at(problem, "drain") != nullptr || object_at(part(problem, "facts"), "drain")))
-        return "'ghostctl agent undrain' lets it take new VMs again; VMs that are there can be used meanwhile";
+    if (code == "draining" && is_drained(problem))
+        return "VMs that are there can be used meanwhile; 'ghostctl agent undrain' ends it";
     if (code == "state_conflict") {
         if (target.starts_with("/v1/images")) return "'ghostctl vm list' shows the VMs; delete those that use it first";
         return target.starts_with("/v1/operations") ? "'ghostctl operation list' shows how it stands"
@@ -127,8 +132,12 @@ Failure failure_of_problem(unsigned status, const json::object& problem, std::st
                            std::string_view target) {
     Failure failure;
     const auto code = text_at(problem, "code");
-    failure.code = exit_code_of(status, code);
+    // With 503 as an agent has that stops; but it was understood, and asking again is no use.
+    failure.code = is_drained(problem) ? ExitCode::refused : exit_code_of(status, code);
     failure.sentence = text_at(problem, "detail");
+    // The hint says how from here.
+    constexpr std::string_view over_rest = "; POST /v1/agent/undrain ends that";
+    if (failure.sentence.ends_with(over_rest)) failure.sentence.resize(failure.sentence.size() - over_rest.size());
     if (failure.sentence.empty()) failure.sentence = text_at(problem, "title");
     if (failure.sentence.empty()) failure.sentence = code.empty() ? "the agent gave no reason" : code;
     if (const auto* faults = array_at(problem, "errors"))
@@ -145,7 +154,7 @@ Failure failure_of_problem(unsigned status, const json::object& problem, std::st
     failure.hint = hint_for(code, target.substr(0, target.find('?')), problem, retry_after);
     failure.request_id = text_at(problem, "request_id");
     // A drain lasts until somebody ends it.
-    failure.passing = status == 429 || (status == 503 && object_at(problem, "drain") == nullptr);
+    failure.passing = status == 429 || (status == 503 && !is_drained(problem));
     return failure;
 }
 

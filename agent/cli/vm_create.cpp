@@ -121,7 +121,7 @@ void add_vm_create(CLI::App& vm, Grammar grammar) {
                                  const char* type) {
         command.add_option(names, into, help)->type_name(type)->allow_extra_args(false);
     };
-    command.add_option("name,--name", words->name, "Its name")->required()->type_name("NAME");
+    command.add_option("name,--name", words->name, "What it is called; needed: NAME or --name NAME")->type_name("NAME");
     command.add_option("--template,--image", words->image, "The image it starts from ('ghostctl image list')")
         ->required()
         ->type_name("IMAGE");
@@ -147,7 +147,7 @@ void add_vm_create(CLI::App& vm, Grammar grammar) {
         ->excludes(no_start);
     add_waiting(command, words->waiting);
     command.final_callback([words, grammar] {
-        if (words->name.empty()) usage_fault("a name can't be empty");
+        if (words->name.empty()) usage_fault("a VM needs a name: ghostctl vm create NAME --image IMAGE");
         auto change = change_of({View::vm, "/v1/vms", words->name}, "created", words->waiting);
         change.body = body_of(*words, grammar.surroundings);
         grammar.invocation.action = std::move(change);

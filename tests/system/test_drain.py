@@ -4,7 +4,7 @@ import json
 
 from harness.wait import until
 
-FAILED = 1
+REFUSED = 4
 
 
 def test_a_drained_node_takes_no_new_vms_until_that_is_ended(agent, vms, remote):
@@ -19,7 +19,7 @@ def test_a_drained_node_takes_no_new_vms_until_that_is_ended(agent, vms, remote)
     assert remote.get("/ready").status == 503
     vms.expect("after")
     refused = agent.ghostctl("vm", "create", "--name", "after", "--template", "tiny")
-    assert refused.returncode == FAILED and "kernel update" in refused.stderr, refused
+    assert refused.returncode == REFUSED and "kernel update" in refused.stderr, refused
     assert "ghostctl agent undrain" in refused.stderr
     for verb in ("stop", "start"):
         stopped = agent.ghostctl("vm", verb, "before", *(["--force"] if verb == "stop" else []))

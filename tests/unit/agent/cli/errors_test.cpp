@@ -108,10 +108,18 @@ TEST_CASE("a drained node is told from an agent that stops") {
     const auto stops = answer(503, R"({"code":"draining","detail":"the agent is stopping"})");
     CHECK_THAT(stops.hint, Catch::Contains("when it is back"));
     CHECK(stops.passing);
-    const auto drained = answer(503, R"({"code":"draining","detail":"no new VMs","drain":{"since":"s","by":"b"}})");
+    CHECK(stops.code == ExitCode::failed);
+    const auto drained = answer(503, R"({"code":"draining",
+        "detail":"no new VMs: why; POST /v1/agent/undrain ends that","drain":{"since":"s","by":"b"}})");
     CHECK_THAT(drained.hint, Catch::Contains("ghostctl agent undrain"));
+    CHECK(drained.sentence == "no new VMs: why");
     CHECK(drained.details.empty());
     CHECK_FALSE(drained.passing);
+    CHECK(drained.code == ExitCode::refused);
+    const auto later = failure_of_operation(
+        json::parse(R"({"error":{"code":"draining","detail":"no new VMs","facts":{"drain":{"since":"s","by":"b"}}}})")
+            .get_object());
+    CHECK(later.code == ExitCode::refused);
 }
 
 TEST_CASE("an answer that is no problem document is still a sentence") {
