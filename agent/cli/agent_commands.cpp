@@ -47,9 +47,8 @@ void add_drain(CLI::App& app, Grammar grammar) {
 }  // namespace
 
 void add_agent_commands(CLI::App& app, Grammar grammar) {
-    app.add_subcommand("status", "How the agent, its hypervisor and its VMs are")->final_callback([grammar] {
-        grammar.invocation.action = ShowStatus{};
-    });
+    app.add_subcommand("status", "How the agent, its hypervisor, its link to Ghost Core and its VMs are")
+        ->final_callback([grammar] { grammar.invocation.action = ShowStatus{}; });
     app.add_subcommand("version", "Versions of ghostctl and of the agent")->final_callback([grammar] {
         grammar.invocation.action = ShowVersion{};
     });

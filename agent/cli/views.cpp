@@ -73,6 +73,7 @@ std::string tailnet(const json::object& agent) {
 std::string ghost_core(const json::object& agent, base::Wall now) {
     const auto& core = part(agent, "core");
     auto text = text_at(core, "state");
+    if (text == "disabled") return "off (agent.api_url is not set)";
     std::ranges::replace(text, '_', ' ');
     if (const auto url = text_at(core, "url"); !url.empty()) text += (text == "connected" ? " to " : ", ") + url;
     if (const auto since = age_at(core, "last_beat_at", now); !since.empty())
@@ -90,8 +91,10 @@ void add_agent(Page& page, const json::object& agent, base::Wall now) {
     page.add("Tailnet", tailnet(agent));
     if (const auto* const drain = object_at(agent, "drain")) {
         const auto reason = text_at(*drain, "reason");
-        page.add("Drained", fmt::format("no new VMs for {} (by {}){}{}", age_at(*drain, "since", now),
-                                        text_at(*drain, "by"), reason.empty() ? "" : ": ", reason));
+        const auto since = age_at(*drain, "since", now);
+        page.add("Drained",
+                 fmt::format("takes no new VMs{}{}{} (by {}){}{}", since.empty() ? "" : ", since ", since,
+                             since.empty() ? "" : " ago", text_at(*drain, "by"), reason.empty() ? "" : ": ", reason));
     }
 }
 
@@ -108,14 +111,24 @@ void add_checks(Page& page, const json::object& health, base::Wall now) {
     }
 }
 
+// "4 (1 off, 2 running; unmanaged: 1 running)"
 std::string count_of(const json::array& vms) {
     std::map<std::string, std::size_t> states;
-    for (const auto& vm : vms)
-        if (vm.is_object()) ++states[vm_state(vm.get_object())];
+    std::map<std::string, std::size_t> others;
+    for (const auto& vm : vms) {
+        if (!vm.is_object()) continue;
+        const auto& one = vm.get_object();
+        ++(bool_at(one, "managed") == false ? others : states)[vm_phase(one)];
+    }
+    const auto told = [](const auto& counts) {
+        std::vector<std::string> parts;
+        for (const auto& [state, count] : counts) parts.push_back(fmt::format("{} {}", count, state));
+        return fmt::format("{}", fmt::join(parts, ", "));
+    };
     std::vector<std::string> parts;
-    parts.reserve(states.size());
-    for (const auto& [state, count] : states) parts.push_back(fmt::format("{} {}", count, state));
-    return parts.empty() ? "none" : fmt::format("{} ({})", vms.size(), fmt::join(parts, ", "));
+    if (!states.empty()) parts.push_back(told(states));
+    if (!others.empty()) parts.push_back("unmanaged: " + told(others));
+    return parts.empty() ? "none" : fmt::format("{} ({})", vms.size(), fmt::join(parts, "; "));
 }
 
 struct Pool {
@@ -160,9 +173,22 @@ std::string power_of(const json::object& resources) {
     return percent ? fmt::format("{} ({})", words, level) : words;
 }
 
+// How many vCPUs there are on the CPUs that aren't reserved. When more are given away than there may be, free is 0 and
+// doesn't tell.
+std::string overcommit_of(const json::object& resources) {
+    const auto& cpus = part(resources, "cpus");
+    const auto usable = number_at(cpus, "total").value_or(0) - number_at(cpus, "reserved").value_or(0);
+    const auto free = number_at(cpus, "free").value_or(0);
+    if (usable <= 0 || free <= 0) return {};
+    const auto vcpus = number_at(cpus, "allocated").value_or(0) + free;
+    return fmt::format("{} on {} CPUs that aren't reserved ({} on each); allocated and free are vCPUs",
+                       human_number(vcpus), human_number(usable), human_number(vcpus / usable));
+}
+
 // What the host doesn't tell is left out.
 std::string host_page(const json::object& resources) {
     Page page;
+    page.add("vCPUs", overcommit_of(resources));
     page.add("Load", load_of(resources));
     page.add("Pressure", pressure_of(resources));
     page.add("Power", power_of(resources));

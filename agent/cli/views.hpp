@@ -14,6 +14,8 @@ namespace ghost::cli {
 
 [[nodiscard]] std::string vm_table(const boost::json::array& vms, base::Wall now);
 [[nodiscard]] std::string vm_page(const boost::json::object& vm, base::Wall now);
+// "running", "provisioning"
+[[nodiscard]] std::string vm_phase(const boost::json::object& vm);
 // "running", "provisioning", "off (unmanaged)": phase and power in one word or two.
 [[nodiscard]] std::string vm_state(const boost::json::object& vm);
 // The same, and where it can be reached: "running at 10.0.0.2".

@@ -86,10 +86,14 @@ std::string conditions(const json::object& status, base::Wall now) {
 
 }  // namespace
 
-std::string vm_state(const json::object& vm) {
+std::string vm_phase(const json::object& vm) {
     const auto& status = part(vm, "status");
-    const auto phase = text_at(status, "phase");
-    auto state = phase.empty() || phase == "ready" ? text_at(status, "power") : phase;
+    auto phase = text_at(status, "phase");
+    return phase.empty() || phase == "ready" ? text_at(status, "power") : phase;
+}
+
+std::string vm_state(const json::object& vm) {
+    auto state = vm_phase(vm);
     if (bool_at(vm, "managed") == false) state += " (unmanaged)";
     return state;
 }

@@ -183,7 +183,12 @@ TEST_CASE("resources show totals and what is free") {
           "RESOURCE  TOTAL    RESERVED  ALLOCATED  FREE\n"
           "CPUs      8        1         2          26\n"
           "Memory    16 GiB   2 GiB     4 GiB      10 GiB\n"
-          "Disk      100 GiB  10 GiB    0 B        90 GiB\n");
+          "Disk      100 GiB  10 GiB    0 B        90 GiB\n"
+          "\n"
+          "vCPUs:  28 on 7 CPUs that aren't reserved (4 on each); allocated and free are vCPUs\n");
+    // More was given away than there may be: it can't be told how many there are.
+    CHECK_THAT(resources_table(object(R"({"cpus":{"total":8,"reserved":1,"allocated":40,"free":0}})")),
+               !Catch::Contains("vCPUs"));
 }
 
 TEST_CASE("resources show how busy the host is, as far as it tells") {
@@ -223,7 +228,7 @@ TEST_CASE("status sums up the agent and names what isn't well") {
     const auto agent =
         object(R"({"name":"node-1","agent_id":"a-1","version":"0.1.0","started_at":"2026-01-02T01:04:05Z",
         "features":[],"hypervisor":{"uri":"qemu:///system","kind":"qemu","libvirt_version":"9.0.0",
-        "qemu_version":"7.2.0","connected":false},"core":{"state":"none"},
+        "qemu_version":"7.2.0","connected":false},"core":{"state":"disabled"},
         "tailnet":{"connected":true,"addresses":["100.64.0.7","fd7a::7"],"dns_name":"pc.example.org","reason":null}})");
     const auto health = object(R"({"status":"unhealthy","checks":{"libvirt":{"status":"down",
         "since":"2026-01-02T03:02:05Z","reason":"no answer"},"disk":{"status":"up"}}})");
@@ -232,9 +237,9 @@ TEST_CASE("status sums up the agent and names what isn't well") {
     for (const auto* line :
          {"Agent:       node-1, version 0.1.0\n", "Up:          2h\n",
           "Hypervisor:  qemu (no KVM: slow) (libvirt 9.0.0, QEMU 7.2.0, qemu:///system, not connected)\n",
-          "Health:      unhealthy\n", "  libvirt:   down for 2m: no answer\n",
-          "VMs:         3 (1 off (unmanaged), 2 running)\n", "CPUs:        4 vCPUs free on 2\n",
-          "Memory:      10 GiB free of 16 GiB\n"})
+          "Ghost Core:  off (agent.api_url is not set)\n", "Health:      unhealthy\n",
+          "  libvirt:   down for 2m: no answer\n", "VMs:         3 (2 running; unmanaged: 1 off)\n",
+          "CPUs:        4 vCPUs free on 2\n", "Memory:      10 GiB free of 16 GiB\n"})
         CHECK_THAT(page, Catch::Contains(line));
     CHECK_THAT(page, !Catch::Contains("disk:"));
     CHECK_THAT(page, Catch::Contains("Tailnet:     connected (pc.example.org, 100.64.0.7, fd7a::7)\n"));
@@ -253,7 +258,8 @@ TEST_CASE("status says that the node is drained, since when, by whom and why") {
     const auto agent = object(R"({"name":"node-1","version":"0.1.0","drain":{"since":"2026-01-02T01:04:05Z",
         "reason":"kernel update","by":"socket:uid:0"}})");
     for (const auto& page : {status_page(agent, {}, {}, {}, now), render_one(agent, View::agent, Format::table, now)})
-        CHECK_THAT(page, Catch::Contains("Drained:  no new VMs for 2h (by socket:uid:0): kernel update\n"));
+        CHECK_THAT(page,
+                   Catch::Contains("Drained:  takes no new VMs, since 2h ago (by socket:uid:0): kernel update\n"));
     CHECK_THAT(status_page(object(R"({"drain":null})"), {}, {}, {}, now), !Catch::Contains("Drained"));
     CHECK_THAT(status_page(object(R"({"drain":{"reason":null,"by":"b"}})"), {}, {}, {}, now),
                Catch::Contains("(by b)\n"));
