@@ -8,6 +8,11 @@
 
 namespace ghost::heartbeat {
 namespace json = boost::json;
+namespace {
+
+constexpr std::uint64_t largest_rev = (1ULL << 53U) - 1;
+
+}  // namespace
 
 void Outbox::restore(std::vector<Fact> facts) {
     for (auto& fact : facts) {
@@ -61,8 +66,8 @@ void Outbox::drop_front() {
 
 void Outbox::ack(std::uint64_t rev) {
     while (!facts_.empty() && !facts_.front().held && facts_.front().fact.rev <= rev) drop_front();
-    // Core has more than was ever given out: it would ignore what is numbered below.
-    next_rev_ = std::max(next_rev_, rev + 1);
+    // Core has more than was ever given out: it would ignore what is numbered below. As far as the contract counts.
+    if (rev < largest_rev) next_rev_ = std::max(next_rev_, rev + 1);
 }
 
 void Outbox::lose_front(base::Wall now) {

@@ -186,9 +186,22 @@ asio::awaitable<void> GhostCore::reload_files() {
     base::Result<void> used;
     if (!root) used = base::fail(root.error());
     if (used && !credentials) used = base::fail(credentials.error());
+    std::optional<net::CertificateFacts> replaced;
+    if (used && !has_own_certificate()) {
+        auto read = net::read_certificate(credentials->certificate);
+        if (!read)
+            used = base::fail(read.error());
+        else if (read->common_name != link_->status().agent_id)
+            used = base::fail(base::Errc::validation_failed,
+                              fmt::format("the certificate is {}'s, and this agent is {}: another name takes a restart",
+                                          read->common_name, link_->status().agent_id));
+        else
+            replaced = *std::move(read);
+    }
     if (used) used = p_.link->use(*credentials, *root);
     if (used) {
         root_ = *root;
+        if (replaced) link_->certificate_replaced(*std::move(replaced), p_.clock.wall());
         sender_->network_changed();  // whoever was refused with the old ones tries again
         co_return;
     }

@@ -482,6 +482,22 @@ TEST_CASE_METHOD(CoreWorld, "a certificate of the operator's needs no enrolment"
     CHECK(core_state() == "connected");
     CHECK(get("/v1").text("/agent_id") == "den-7");
     CHECK_FALSE(files.exists("/var/lib/ghost/core/key.pem"));
+
+    const auto ends = get("/v1").text("/core/certificate_expires_at");
+    const auto later = ca.issue({.common_name = "den-7", .valid_until_s = 9 * 86400});
+    files.put(config.core.tls.cert, later.certificate, 0644);
+    files.put(config.core.tls.key, later.key, 0600);
+    app->reload({config, net::TlsContext{}});
+    pass(2s);
+    const auto new_end = get("/v1").text("/core/certificate_expires_at");
+    CHECK(new_end > ends);
+    const auto other = ca.issue({.common_name = "den-8", .valid_until_s = 5 * 86400});
+    files.put(config.core.tls.cert, other.certificate, 0644);
+    files.put(config.core.tls.key, other.key, 0600);
+    app->reload({config, net::TlsContext{}});
+    pass(2s);
+    CHECK(core_state() == "connected");
+    CHECK(get("/v1").text("/core/certificate_expires_at") == new_end);
 }
 
 TEST_CASE_METHOD(CoreWorld, "a certificate of the operator's that names no agent is refused with a sentence",

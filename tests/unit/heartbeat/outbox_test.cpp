@@ -97,3 +97,9 @@ TEST_CASE("no more is kept than fits", "[heartbeat]") {
     CHECK(outbox.bytes() > Outbox::max_bytes - 2'000'000);
     CHECK(outbox.lost() == *dropped);
 }
+
+TEST_CASE("an ack beyond what the contract counts moves no number", "[heartbeat]") {
+    Outbox outbox{1};
+    outbox.ack(std::uint64_t{1} << 63U);
+    CHECK(add(outbox) == 1);
+}
