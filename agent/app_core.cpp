@@ -2,6 +2,8 @@
 #include "agent/app.hpp"
 
 #include <boost/asio/this_coro.hpp>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <utility>
 
@@ -30,7 +32,8 @@ void App::connect_core() {
         using enum heartbeat::LinkState;
         const bool well =
             status.state == connected || ((status.state == connecting || status.state == enrolling) && !status.failing);
-        if (well) return {};
+        if (well && (status.state != connected || status.warnings.empty())) return {};
+        if (well) return {CheckStatus::degraded, fmt::format("{}", fmt::join(status.warnings, "; "))};
         return {CheckStatus::degraded,
                 status.detail.empty() ? std::string{heartbeat::name_of(status.state)} : status.detail};
     });

@@ -82,12 +82,25 @@ std::string ghost_core(const json::object& agent, base::Wall now) {
     return text;
 }
 
+// Stands below it.
+void add_link(Page& page, const json::object& agent, base::Wall now) {
+    const auto& core = part(agent, "core");
+    if (const auto next = parse_time(text_at(core, "next_attempt_at")); next && text_at(core, "state") != "connected") {
+        const auto left = std::chrono::ceil<std::chrono::seconds>(*next - now);
+        page.add("  next try", left.count() > 0 ? fmt::format("in {}", human_span(left)) : "now");
+    }
+    if (const auto* warnings = array_at(core, "warnings"))
+        for (const auto& warning : *warnings)
+            if (const auto* text = warning.if_string()) page.add("  warning", std::string_view{*text});
+}
+
 void add_agent(Page& page, const json::object& agent, base::Wall now) {
     page.add("Agent", fmt::format("{}, version {}", text_at(agent, "name"), text_at(agent, "version")));
     page.add("Id", text_at(agent, "agent_id"));
     page.add("Up", age_at(agent, "started_at", now));
     page.add("Hypervisor", hypervisor(agent));
     page.add("Ghost Core", ghost_core(agent, now));
+    add_link(page, agent, now);
     page.add("Tailnet", tailnet(agent));
     if (const auto* const drain = object_at(agent, "drain")) {
         const auto reason = text_at(*drain, "reason");

@@ -323,6 +323,11 @@ json::object GhostCore::resource() const {
     if (now.last_beat)
         out["round_trip_ms"] =
             std::round(std::chrono::duration<double, std::milli>(now.round_trip).count() * 100) / 100;
+    out["next_attempt_at"] = nullptr;
+    if (now.next_attempt)
+        out["next_attempt_at"] = base::rfc3339(
+            p_.clock.wall() + std::chrono::ceil<base::Wall::duration>(*now.next_attempt - p_.clock.now()));
+    out["warnings"] = json::array(now.warnings.begin(), now.warnings.end());
     if (now.certificate_expires) out["certificate_expires_at"] = base::rfc3339(*now.certificate_expires);
     return out;
 }

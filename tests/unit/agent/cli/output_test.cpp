@@ -254,6 +254,24 @@ TEST_CASE("status says why the tailnet isn't connected, and nothing of one that 
     CHECK_THAT(page("{}"), !Catch::Contains("Tailnet"));
 }
 
+TEST_CASE("status says what is wrong with the link to Ghost Core, and when it is tried again") {
+    const auto page = [](const char* agent) { return status_page(object(agent), {}, {}, {}, now); };
+    const auto away = page(R"({"core":{"state":"unreachable","url":"https://core.example","reason":"no answer",
+        "last_beat_at":null,"next_attempt_at":"2026-01-02T03:04:50Z",
+        "warnings":["the clock is off","a fact\u001b is refused",7]}})");
+    CHECK_THAT(away, Catch::Contains("Ghost Core:  unreachable, https://core.example: no answer\n"
+                                     "  next try:  in 45s\n"
+                                     "  warning:   the clock is off\n"
+                                     "  warning:   a fact\\x1b is refused\n"));
+    CHECK_THAT(page(R"({"core":{"state":"refused","next_attempt_at":"2026-01-02T03:04:05Z"}})"),
+               Catch::Contains("  next try:  now\n"));
+    const auto well = page(R"({"core":{"state":"connected","next_attempt_at":null,"warnings":[]}})");
+    CHECK_THAT(well, !Catch::Contains("next try") && !Catch::Contains("warning"));
+    for (const auto* odd :
+         {R"({"core":{"next_attempt_at":5,"warnings":"?"}})", R"({"core":{"next_attempt_at":"soon"}})"})
+        CHECK_THAT(page(odd), !Catch::Contains("next try") && !Catch::Contains("warning"));
+}
+
 TEST_CASE("status says that the node is drained, since when, by whom and why") {
     const auto agent = object(R"({"name":"node-1","version":"0.1.0","drain":{"since":"2026-01-02T01:04:05Z",
         "reason":"kernel update","by":"socket:uid:0"}})");
