@@ -83,8 +83,8 @@ struct FactRow {
     std::string name;
     std::string value;
 };
-// Not empty: the database was damaged, and what is in it was taken from its copy. For whoever has to mend what it holds,
-// who then empties it.
+// Not empty: the database was damaged, and what is in it was taken from its copy. For whoever has to mend what it
+// holds, who then empties it.
 inline constexpr std::string_view from_copy_fact = "from_copy";
 
 // A command of Ghost Core: what makes it known when it comes again.
