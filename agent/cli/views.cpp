@@ -135,6 +135,7 @@ std::string count_of(const json::array& vms) {
     }
     const auto told = [](const auto& counts) {
         std::vector<std::string> parts;
+        parts.reserve(counts.size());
         for (const auto& [state, count] : counts) parts.push_back(fmt::format("{} {}", count, state));
         return fmt::format("{}", fmt::join(parts, ", "));
     };

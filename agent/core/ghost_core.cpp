@@ -104,8 +104,8 @@ void GhostCore::restore(const storage::StoredState& state) {
             if (is_final(command.state)) continue;
             const base::Error lost{base::Errc::interrupted,
                                    "what became of it isn't known: the state database was damaged"};
-            command = heartbeat::moved_on(std::move(command), heartbeat::CommandState::failed, {},
-                                          api::problem_json(lost, command.id));
+            auto problem = api::problem_json(lost, command.id);
+            command = heartbeat::moved_on(std::move(command), heartbeat::CommandState::failed, {}, std::move(problem));
             command.confirmed = true;
         }
     inbox_.restore(std::move(commands));

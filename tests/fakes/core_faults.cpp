@@ -105,6 +105,7 @@ base::Result<FakeCore::Override> read_override(const json::value& value) {
 
 std::vector<std::string_view> fault_names() {
     std::vector<std::string_view> names;
+    names.reserve(chances.size());
     for (const auto& [name, member] : chances) names.push_back(name);
     names.insert(names.end(), numbers.begin(), numbers.end());
     names.insert(names.end(), {"overrides", "certificate"});
@@ -113,6 +114,7 @@ std::vector<std::string_view> fault_names() {
 
 std::string fault_words() {
     std::vector<std::string_view> names;
+    names.reserve(chances.size());
     for (const auto& [name, member] : chances) names.push_back(name);
     return fmt::format(
         "Faults, each by a number from 0 to 1 or as {{\"probability\": 0.1, \"next\": 3}} (the next 3 for certain):\n"
