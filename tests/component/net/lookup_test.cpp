@@ -163,7 +163,10 @@ TEST_CASE("threads and questions are bounded, and what nobody waits for any more
     server.let_go();
     run_until(loop, last);
     CHECK(last->value()->size() == 1);
-    CHECK(server.asked() == all + static_cast<int>(net::Lookup::max_queued));
+    // The others may be about to be asked for; the one that was called off isn't.
+    constexpr int asked = all + static_cast<int>(net::Lookup::max_queued);
+    server.await_asked(asked);
+    CHECK(server.asked() == asked);
 }
 
 TEST_CASE("what hangs is left behind, and nobody is told") {
