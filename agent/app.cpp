@@ -79,7 +79,7 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
               {config_.images.import_dirs, machine(), config_.images.cache_max, config_.images.catalogue}),
       chains_(observer_, s_.hypervisor, s_.files, volumes_),
       capacity_(index_, reserve_of(config_)),
-      drain_(operations_, s_.clock),
+      drain_(s_.executor, operations_, s_.clock),
       cache_room_(s_.files, capacity_, image_dir(config_)),
       disk_watch_(s_.files, capacity_, s_.clock, s_.log, disks_dir_),
       load_watch_(s_.files, s_.clock),

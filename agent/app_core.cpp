@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <ranges>
 #include <utility>
 
 namespace ghost::agent {
@@ -33,7 +34,8 @@ void App::connect_core() {
         const bool well =
             status.state == connected || ((status.state == connecting || status.state == enrolling) && !status.failing);
         if (well && (status.state != connected || status.warnings.empty())) return {};
-        if (well) return {CheckStatus::degraded, fmt::format("{}", fmt::join(status.warnings, "; "))};
+        const auto sentences = status.warnings | std::views::transform(&heartbeat::LinkWarning::message);
+        if (well) return {CheckStatus::degraded, fmt::format("{}", fmt::join(sentences, "; "))};
         return {CheckStatus::degraded,
                 status.detail.empty() ? std::string{heartbeat::name_of(status.state)} : status.detail};
     });

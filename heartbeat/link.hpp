@@ -63,7 +63,7 @@ struct LinkStatus {
     std::uint64_t failures = 0;                          // calls that failed, since the start
     std::optional<std::chrono::milliseconds> skew = {};  // Core's clock minus ours
     std::optional<base::Wall> certificate_expires = {};
-    std::vector<std::string> warnings = {};          // in sentences, also of one that is connected
+    std::vector<LinkWarning> warnings = {};          // also of one that is connected
     std::optional<base::Instant> next_attempt = {};  // while it isn't, and none is under way
 };
 
@@ -147,8 +147,7 @@ public:
     // What time it is for Core.
     [[nodiscard]] base::Wall core_time(base::Wall wall) const { return wall + offset_; }
     [[nodiscard]] bool clock_is_known() const noexcept { return status_.skew.has_value(); }
-    [[nodiscard]] const std::vector<LinkWarning>& warnings() const noexcept { return warnings_; }
-    // The same, as conditions.
+    // What is wrong with the link itself, as conditions.
     [[nodiscard]] boost::json::array conditions() const;
 
     static constexpr std::chrono::seconds call_limit{10};
@@ -265,7 +264,6 @@ private:
 
     std::chrono::milliseconds offset_{0};
     std::optional<base::Wall> skewed_since_;
-    std::vector<LinkWarning> warnings_;
 };
 
 }  // namespace ghost::heartbeat

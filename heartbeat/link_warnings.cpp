@@ -28,30 +28,29 @@ std::optional<LinkWarning> Link::certificate_ends(base::Wall wall) const {
 }
 
 void Link::look_for_faults(base::Wall wall) {
-    warnings_.clear();
+    auto& warnings = status_.warnings;
+    warnings.clear();
     if (skewed_since_)
-        warnings_.push_back(
+        warnings.push_back(
             {"ClockSkew", offset_.count() > 0 ? "clock_behind" : "clock_ahead",
              fmt::format("this machine's clock is {} s {} Core's", std::chrono::abs(offset_).count() / 1000,
                          offset_.count() > 0 ? "behind" : "ahead of"),
              *skewed_since_});
-    if (auto ends = certificate_ends(wall)) warnings_.push_back(*std::move(ends));
+    if (auto ends = certificate_ends(wall)) warnings.push_back(*std::move(ends));
     if (state_refused_since_)
-        warnings_.push_back({state_too_large_ ? "StateTooLarge" : "StateRefused",
-                             state_too_large_ ? "body_too_large" : "refused", lease_only_why_, *state_refused_since_});
-    if (acks_refused_since_) warnings_.push_back({"AcksRefused", "refused", acks_refused_why_, *acks_refused_since_});
+        warnings.push_back({state_too_large_ ? "StateTooLarge" : "StateRefused",
+                            state_too_large_ ? "body_too_large" : "refused", lease_only_why_, *state_refused_since_});
+    if (acks_refused_since_) warnings.push_back({"AcksRefused", "refused", acks_refused_why_, *acks_refused_since_});
     if (facts_refused_since_)
-        warnings_.push_back({"FactsRefused", "refused", facts_refused_why_, *facts_refused_since_});
+        warnings.push_back({"FactsRefused", "refused", facts_refused_why_, *facts_refused_since_});
     if (p_.outbox.lost() > 0)
-        warnings_.push_back({"FactsLost", "outbox_full", fmt::format("{} facts were dropped", p_.outbox.lost()),
-                             p_.outbox.lost_since()});
-    status_.warnings.clear();
-    for (const auto& warning : warnings_) status_.warnings.push_back(warning.message);
+        warnings.push_back({"FactsLost", "outbox_full", fmt::format("{} facts were dropped", p_.outbox.lost()),
+                            p_.outbox.lost_since()});
 }
 
 json::array Link::conditions() const {
     json::array out;
-    for (const auto& warning : warnings_)
+    for (const auto& warning : status_.warnings)
         out.push_back(json::object{{"type", warning.type},
                                    {"status", "true"},
                                    {"reason", warning.reason},

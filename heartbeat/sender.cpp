@@ -97,7 +97,7 @@ asio::awaitable<base::Result<CoreAnswer>> Sender::send(CoreCall call) {
 
 void Sender::note_warnings() {
     std::vector<std::string> now;
-    for (const auto& warning : p_.link.warnings()) {
+    for (const auto& warning : p_.link.status().warnings) {
         now.emplace_back(warning.type);
         if (std::ranges::find(noted_warnings_, warning.type) == noted_warnings_.end())
             p_.log.warn("the link to Ghost Core has a fault", {{"type", warning.type}, {"why", warning.message}});

@@ -54,7 +54,7 @@ GhostCore::GhostCore(const asio::any_io_executor& executor, CoreSettings setting
                               if (!link_ || !link_->clock_is_known()) return std::nullopt;
                               return link_->core_time(p_.clock.wall());
                           }}),
-      identity_written_(executor_) {
+      identity_turns_(executor_) {
     inbox_.on_ready = [this](const std::string& id) { runner_.ready(id); };
     inbox_.on_news = [this] {
         if (sender_) sender_->changed();
@@ -327,7 +327,8 @@ json::object GhostCore::resource() const {
     if (now.next_attempt)
         out["next_attempt_at"] = base::rfc3339(
             p_.clock.wall() + std::chrono::ceil<base::Wall::duration>(*now.next_attempt - p_.clock.now()));
-    out["warnings"] = json::array(now.warnings.begin(), now.warnings.end());
+    auto& warnings = out["warnings"].emplace_array();
+    for (const auto& warning : now.warnings) warnings.emplace_back(warning.message);
     if (now.certificate_expires) out["certificate_expires_at"] = base::rfc3339(*now.certificate_expires);
     return out;
 }
@@ -336,27 +337,8 @@ GhostCore::Done GhostCore::commit(storage::Changes changes) {
     return base::shielded(p_.store.commit(std::move(changes)));
 }
 
-class GhostCore::IdentityTurn {
-public:
-    explicit IdentityTurn(GhostCore& core) : core_(core) { core_.writing_identity_ = true; }
-    ~IdentityTurn() {
-        core_.writing_identity_ = false;
-        core_.identity_written_.notify();
-    }
-    IdentityTurn(const IdentityTurn&) = delete;
-    IdentityTurn& operator=(const IdentityTurn&) = delete;
-
-private:
-    GhostCore& core_;
-};
-
-asio::awaitable<void> GhostCore::identity_turn() {
-    while (writing_identity_) co_await identity_written_.wait();
-}
-
 GhostCore::Done GhostCore::write_enrolment(heartbeat::Enrolled answer, std::string used_token) {
-    co_await identity_turn();
-    const IdentityTurn turn{*this};
+    const auto turn = co_await identity_turns_.take();
     auto kept = co_await credential_files_.keep_enrolment(p_.identity, std::move(answer), std::move(used_token));
     if (!kept) co_return base::fail(kept.error());
     p_.identity = *std::move(kept);
@@ -364,8 +346,7 @@ GhostCore::Done GhostCore::write_enrolment(heartbeat::Enrolled answer, std::stri
 }
 
 GhostCore::Done GhostCore::write_urls(std::vector<std::string> core_urls) {
-    co_await identity_turn();
-    const IdentityTurn turn{*this};
+    const auto turn = co_await identity_turns_.take();
     auto identity = p_.identity;
     identity.core_urls = std::move(core_urls);
     auto done = co_await credential_files_.keep_identity(identity);

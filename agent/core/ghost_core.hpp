@@ -10,6 +10,7 @@
 #include "base/clock.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
+#include "base/turns.hpp"
 #include "heartbeat/core_keeper.hpp"
 #include "heartbeat/core_link.hpp"
 #include "heartbeat/identity.hpp"
@@ -113,9 +114,7 @@ private:
     boost::asio::awaitable<base::Result<std::string>> load_root();
     boost::asio::awaitable<void> tend();
     Done commit(storage::Changes changes);
-    // One writer of identity.json at a time; what it changes is as the one before left it.
-    class IdentityTurn;
-    boost::asio::awaitable<void> identity_turn();
+    // Not to be cancelled.
     Done write_urls(std::vector<std::string> core_urls);
     Done write_enrolment(heartbeat::Enrolled answer, std::string used_token);
     Done end_commands_of_copy();
@@ -133,8 +132,7 @@ private:
     std::optional<heartbeat::Link> link_;      // once opened, of an agent with a Core
     std::optional<heartbeat::Sender> sender_;  // likewise
     CommandRunner runner_;
-    bool writing_identity_ = false;
-    base::Notifier identity_written_;
+    base::Turns identity_turns_;                                    // of identity.json's writers
     bool from_copy_ = false;                                        // the commands are those of the database's copy
     std::string root_;                                              // core.tls_ca's content, as it is used
     std::string fault_;                                             // why nothing is sent

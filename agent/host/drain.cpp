@@ -69,14 +69,9 @@ base::Result<void> Drain::refusal() const {
     return base::fail(std::move(error));
 }
 
-asio::awaitable<void> Drain::stand_in_line() {
-    if (!line_->moves) line_->moves.emplace(co_await asio::this_coro::executor);
-    while (line_->taken) co_await line_->moves->wait();
-}
-
 Drain::Begun Drain::begin(base::Context context, std::string reason) {
-    co_await stand_in_line();
-    const Turn turn{line_};
+    const auto turn = co_await turns_.take();
+    if (!turn) co_return base::fail(base::Errc::cancelled);
     auto next = state_;
     std::string would;
     if (!next) {
@@ -90,8 +85,8 @@ Drain::Begun Drain::begin(base::Context context, std::string reason) {
 }
 
 Drain::Begun Drain::end(base::Context context) {
-    co_await stand_in_line();
-    const Turn turn{line_};
+    const auto turn = co_await turns_.take();
+    if (!turn) co_return base::fail(base::Errc::cancelled);
     co_return co_await change(std::move(context), "agent.undrain", std::nullopt, state_ ? "take new VMs again" : "");
 }
 

@@ -6,14 +6,14 @@
 #include "base/clock.hpp"
 #include "base/context.hpp"
 #include "base/error.hpp"
-#include "base/notifier.hpp"
+#include "base/turns.hpp"
 
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/json/value.hpp>
 
 #include <functional>
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -26,7 +26,8 @@ class Drain {
 public:
     using Begun = boost::asio::awaitable<base::Result<OperationService::Ptr>>;
 
-    Drain(OperationService& operations, const base::Clock& clock) : operations_(operations), clock_(clock) {}
+    Drain(const boost::asio::any_io_executor& executor, OperationService& operations, const base::Clock& clock)
+        : operations_(operations), clock_(clock), turns_(executor) {}
 
     // Of the database. What can't be read counts as drained.
     void restore(const std::map<std::string, std::string>& facts);
@@ -55,25 +56,6 @@ private:
         std::string reason;  // empty: none was given
         std::string by;      // who gave it
     };
-    // One after the other: what a change begins with is what the one before it left.
-    struct Line {
-        bool taken = false;
-        std::optional<base::Notifier> moves;
-    };
-    class Turn {
-    public:
-        explicit Turn(std::shared_ptr<Line> line) : line_(std::move(line)) { line_->taken = true; }
-        ~Turn() {
-            line_->taken = false;
-            line_->moves->notify();
-        }
-        Turn(const Turn&) = delete;
-        Turn& operator=(const Turn&) = delete;
-
-    private:
-        std::shared_ptr<Line> line_;
-    };
-    [[nodiscard]] boost::asio::awaitable<void> stand_in_line();
     Begun change(base::Context context, std::string kind, std::optional<State> next, std::string would);
     [[nodiscard]] static boost::json::value to_json(const std::optional<State>& state);
     [[nodiscard]] static std::string to_fact(const std::optional<State>& state);
@@ -81,7 +63,7 @@ private:
     OperationService& operations_;
     const base::Clock& clock_;
     std::optional<State> state_;
-    std::shared_ptr<Line> line_ = std::make_shared<Line>();
+    base::Turns turns_;  // of changes
 };
 
 // Of the body that asks for a drain, an object: its "reason", or empty. Errors: validation_failed.

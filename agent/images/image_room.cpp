@@ -71,19 +71,9 @@ base::Error ImageService::cache_is_full(std::uint64_t bytes, std::uint64_t over)
 ImageService::Done ImageService::make_room(std::string name, std::uint64_t bytes) {
     if (rules_.cache_max != 0 && bytes > rules_.cache_max)
         co_return base::fail(cache_is_full(bytes, bytes - rules_.cache_max));
-    if (!co_await turn_to_make_room()) co_return base::fail(base::Errc::cancelled);
-    const RoomTurn turn{*this};
+    const auto turn = co_await room_turns_.take();
+    if (!turn) co_return base::fail(base::Errc::cancelled);
     co_return co_await make_room_now(std::move(name), bytes);
-}
-
-// False when cancelled.
-asio::awaitable<bool> ImageService::turn_to_make_room() {
-    while (making_room_) {
-        co_await room_made_.wait();
-        if (co_await base::is_cancelled()) co_return false;
-    }
-    making_room_ = true;
-    co_return true;
 }
 
 ImageService::Done ImageService::make_room_now(std::string name, std::uint64_t bytes) {
@@ -130,8 +120,8 @@ asio::awaitable<base::Result<std::vector<std::string>>> ImageService::make_way(b
     const auto bytes = shortage.code == base::Errc::insufficient_storage ? missing(shortage) : 0;
     const bool helps = bytes != 0 && shares_the_disks_place && co_await shares_the_disks_place();
     if (!helps) co_return base::fail(std::move(shortage));
-    if (!co_await turn_to_make_room()) co_return base::fail(base::Errc::cancelled);
-    const RoomTurn turn{*this};
+    const auto turn = co_await room_turns_.take();
+    if (!turn) co_return base::fail(base::Errc::cancelled);
     auto candidates = co_await evictable();
     if (!candidates) co_return base::fail(std::move(shortage));
     if (const auto* kept = find(keep))
@@ -148,8 +138,8 @@ asio::awaitable<base::Result<std::vector<std::string>>> ImageService::make_way(b
 }
 
 asio::awaitable<void> ImageService::trim() {
-    if (!co_await turn_to_make_room()) co_return;
-    const RoomTurn turn{*this};
+    const auto turn = co_await room_turns_.take();
+    if (!turn) co_return;
     const auto content = co_await p_.cache.content();
     if (!content) co_return;
     const auto lacking = owner_lacks ? co_await owner_lacks() : 0;

@@ -33,7 +33,7 @@ ImageService::ImageService(const asio::any_io_executor& executor, ImageParts par
       dropped_(executor),
       changed_(executor),
       part_left_(executor),
-      room_made_(executor) {}
+      room_turns_(executor) {}
 
 void ImageService::restore(const std::vector<storage::ImageRow>& rows) {
     for (const auto& row : rows) {

@@ -13,6 +13,7 @@
 #include "base/context.hpp"
 #include "base/log.hpp"
 #include "base/notifier.hpp"
+#include "base/turns.hpp"
 #include "storage/image_cache.hpp"
 
 #include <boost/asio/awaitable.hpp>
@@ -136,16 +137,6 @@ private:
     using Begun = boost::asio::awaitable<base::Result<OperationService::Ptr>>;
     using Done = boost::asio::awaitable<base::Result<void>>;
 
-    struct RoomTurn {
-        ImageService& images;
-        explicit RoomTurn(ImageService& service) : images(service) {}
-        ~RoomTurn() {
-            images.making_room_ = false;
-            images.room_made_.notify();
-        }
-        RoomTurn(const RoomTurn&) = delete;
-        RoomTurn& operator=(const RoomTurn&) = delete;
-    };
     // The download of `name`, if it has one, isn't under way any more when this goes.
     struct PartHeld {
         ImageService& images;
@@ -198,7 +189,6 @@ private:
     // image_room.cpp
     Done make_room(std::string name, std::uint64_t bytes);
     Done make_room_now(std::string name, std::uint64_t bytes);
-    [[nodiscard]] boost::asio::awaitable<bool> turn_to_make_room();
     Done evict_all(std::vector<Evictable> victims);
     [[nodiscard]] bool parts_may_be_wanted() const;
     [[nodiscard]] std::uint64_t over_budget(const storage::ImageCache::Content& content, std::string_view name,
@@ -236,8 +226,7 @@ private:
     base::Notifier part_left_;                       // one of them isn't in use any more
     std::map<std::string, std::string> own_part_;    // by image
     std::map<std::string, std::uint64_t> promised_;  // bytes of the cache, by the image that is about to fill them
-    bool making_room_ = false;                       // one after the other: what one gives up, another would count on
-    base::Notifier room_made_;
+    base::Turns room_turns_;                         // of making room: what one gives up, another would count on
     bool closing_ = false;
 };
 

@@ -134,7 +134,7 @@ TEST_CASE("a renewal that is overdue is said before the certificate expires", "[
     (void)s.pass(2h);
     CHECK(s.state() == "connected");
     REQUIRE(s.link->status().warnings.size() == 1);
-    CHECK(s.link->status().warnings[0].find("and renewing it fails: Core answered 500") != std::string::npos);
+    CHECK(s.link->status().warnings[0].message.find("and renewing it fails: Core answered 500") != std::string::npos);
     CHECK(boost::json::serialize(s.agent().conditions.at(0)).find("CertificateRenewal") != std::string::npos);
     s.core.faults.overrides.clear();
     (void)s.pass(12min);
@@ -151,10 +151,10 @@ TEST_CASE("a certificate of the operator's that ends soon is said until it is re
     CHECK(s.link->status().warnings.empty());
     (void)s.pass(2h);
     REQUIRE(s.link->status().warnings.size() == 1);
-    CHECK(s.link->status().warnings[0].find("the certificate of core.tls_cert expires at ") == 0);
+    CHECK(s.link->status().warnings[0].message.find("the certificate of core.tls_cert expires at ") == 0);
     (void)s.pass(8h);
     REQUIRE(s.link->status().warnings.size() == 1);
-    CHECK(s.link->status().warnings[0].find("the certificate of core.tls_cert expired at ") == 0);
+    CHECK(s.link->status().warnings[0].message.find("the certificate of core.tls_cert expired at ") == 0);
     s.link->certificate_replaced({"node-1", s.wall(), s.wall() + 24h}, s.wall());
     CHECK(s.link->status().warnings.empty());
 }
