@@ -21,6 +21,7 @@ constexpr std::array names{
     Name{Errc::validation_failed, "validation_failed"},
     Name{Errc::unsupported_media_type, "unsupported_media_type"},
     Name{Errc::body_too_large, "body_too_large"},
+    Name{Errc::upgrade_required, "upgrade_required"},
     Name{Errc::unauthenticated, "unauthenticated"},
     Name{Errc::forbidden, "forbidden"},
     Name{Errc::protected_resource, "protected"},

@@ -25,6 +25,7 @@ enum class Errc : std::uint8_t {
     validation_failed,
     unsupported_media_type,
     body_too_large,
+    upgrade_required,
     // who and whether
     unauthenticated,
     forbidden,

@@ -3,6 +3,7 @@
 #include "net/connect.hpp"
 #include "net/text.hpp"
 #include "net/transport.hpp"
+#include "net/upload.hpp"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/ssl/error.hpp>
@@ -33,20 +34,6 @@ constexpr std::size_t input_limit = 2 * std::size_t{header_limit};
 constexpr std::size_t usual_room = 16 * 1024;
 constexpr std::size_t stream_room = 64 * 1024;  // several TLS records, so that a large body takes few turns of the loop
 
-std::string host_header(const Peer& peer) {
-    const auto join = [](const std::string& host, const std::string& port, std::string_view usual) {
-        const auto name = host.find(':') != std::string::npos ? "[" + host + "]" : host;
-        return port == usual ? name : name + ":" + port;
-    };
-    if (const auto* https = std::get_if<HttpsPeer>(&peer)) return join(https->host, https->port, "443");
-    if (const auto* plain = std::get_if<HttpPeer>(&peer)) return join(plain->host, plain->port, "80");
-    return "localhost";
-}
-
-bool has_control(std::string_view text) {
-    return std::ranges::any_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
-}
-
 base::Result<std::string> to_wire(const Peer& peer, const ClientRequest& request) {
     const bool bad_target =
         request.target.empty() || has_control(request.target) || request.target.find(' ') != std::string::npos;
@@ -56,22 +43,30 @@ base::Result<std::string> to_wire(const Peer& peer, const ClientRequest& request
     text.append(name_of(request.method)).append(" ").append(request.target).append(" HTTP/1.1\r\n");
     if (!request.headers.find("Host")) text.append("Host: ").append(host_header(peer)).append("\r\n");
     if (!request.headers.find("User-Agent")) text.append("User-Agent: ghost-agent/" GHOST_VERSION "\r\n");
-    const bool has_body = !request.body.empty();
-    if (has_body && !request.headers.find("Content-Type")) text.append("Content-Type: application/json\r\n");
+    const bool streams = static_cast<bool>(request.body_source);
+    const bool has_body = streams || !request.body.empty();
+    if (has_body && !request.headers.find("Content-Type"))
+        text.append("Content-Type: ").append(streams ? "application/octet-stream" : "application/json").append("\r\n");
     const bool wants_length =
         has_body || request.method == Method::post || request.method == Method::put || request.method == Method::patch;
-    if (wants_length) text.append("Content-Length: ").append(std::to_string(request.body.size())).append("\r\n");
+    if (streams && !request.body_size)
+        text.append("Transfer-Encoding: chunked\r\n");
+    else if (wants_length)
+        text.append("Content-Length: ")
+            .append(std::to_string(streams ? *request.body_size : request.body.size()))
+            .append("\r\n");
     for (const auto& [name, value] : request.headers) {
         if (same_token(name, "Content-Length") || same_token(name, "Transfer-Encoding")) continue;
         if (!is_token(name) || has_control(value))
             return base::fail(base::Errc::validation_failed, "not a header that can be sent: " + name);
         text.append(name).append(": ").append(value).append("\r\n");
     }
-    return text.append("\r\n").append(request.body);
+    return text.append("\r\n").append(streams ? std::string{} : request.body);
 }
 
 // May be sent again though the server may have acted on it.
 bool repeatable(const ClientRequest& request) {
+    if (request.body_source) return false;
     return (request.method != Method::post && request.method != Method::patch) ||
            request.headers.find("Idempotency-Key");
 }
@@ -222,7 +217,8 @@ private:
     asio::awaitable<base::Result<ClientResponse>> exchange(const ClientRequest& request, base::Instant deadline) {
         const auto text = to_wire(peer_, request);
         if (!text) co_return base::fail(text.error());
-        if (transport_ && transport_->stale()) transport_.reset();
+        // What can be sent only once isn't risked on a connection that the server may be about to close.
+        if (transport_ && (request.body_source || transport_->stale())) transport_.reset();
         const bool reused = transport_ != nullptr;
         if (!reused) {
             if (auto opened = co_await open(request, deadline); !opened) co_return base::fail(opened.error());
@@ -244,9 +240,27 @@ private:
             transport_.reset();
             co_return std::unexpected{failed(sent, "cannot send to", sent.bytes == 0)};
         }
+        bool whole = static_cast<bool>(sent);
+        if (whole && request.body_source) {
+            const auto before = std::chrono::steady_clock::now();
+            Upload upload{co_await asio::this_coro::executor, *transport_, request, input_};
+            whole = co_await upload.run();
+            deadline += std::chrono::steady_clock::now() - before;
+            if (auto fault = upload.fault()) {
+                transport_.reset();
+                co_return std::unexpected{failed_to_upload(*std::move(fault))};
+            }
+        }
         auto response = co_await read_response(request, deadline);
-        if (!response || !sent) transport_.reset();
+        if (!response || !whole) transport_.reset();
         co_return response;
+    }
+
+    [[nodiscard]] Failure failed_to_upload(Upload::Fault fault) const {
+        if (fault.error) return {*std::move(fault.error)};
+        if (fault.io.timed_out)
+            return {{base::Errc::deadline_exceeded, describe(peer_) + " took no more of the request's body"}};
+        return failed(fault.io, "cannot send to", false);
     }
 
     asio::awaitable<Attempt> read_response(const ClientRequest& request, base::Instant deadline) {

@@ -51,7 +51,15 @@ struct ClientRequest {
     Method method = Method::get;
     std::string target = "/";
     Headers headers;
-    std::string body;                           // sent as application/json unless headers say otherwise
+    std::string body;  // sent as application/json unless headers say otherwise
+    // A body that is sent while it comes into being, instead of `body`: the next piece, nullopt at its end; as
+    // application/octet-stream unless headers say otherwise. Awaited without a limit; a failure ends the exchange with
+    // its error. `body_size`: what all of it will be, when that is known (another is a fault: io_error); else it goes
+    // in chunks. Each piece has `stream_idle` to be taken; `timeout` is for the rest. An answer that comes before the
+    // end of the body cancels the source, and is the answer. Such a request has a new connection, and is never sent
+    // twice.
+    std::function<boost::asio::awaitable<base::Result<std::optional<std::string>>>()> body_source = {};
+    std::optional<std::uint64_t> body_size = {};
     std::chrono::milliseconds timeout{30'000};  // for the whole exchange, connecting included
     // For connecting and the handshake, within `timeout`.
     std::optional<std::chrono::milliseconds> connect_timeout = {};

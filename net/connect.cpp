@@ -120,6 +120,7 @@ asio::awaitable<base::Result<StreamSocket>> dial(const std::string& who, const s
         if (last) continue;
         const int on = 1;
         ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        keep_alive(socket);
         co_return std::move(socket);
     }
     if (now() >= deadline) co_return too_late(who);
@@ -182,6 +183,16 @@ std::string describe(const Peer& peer) {
     if (const auto* https = std::get_if<HttpsPeer>(&peer)) return url("https://", https->host, https->port);
     if (const auto* http = std::get_if<HttpPeer>(&peer)) return url("http://", http->host, http->port);
     return std::get<UnixPeer>(peer).path;
+}
+
+std::string host_header(const Peer& peer) {
+    const auto join = [](const std::string& host, const std::string& port, std::string_view usual) {
+        const auto name = host.find(':') != std::string::npos ? "[" + host + "]" : host;
+        return port == usual ? name : name + ":" + port;
+    };
+    if (const auto* https = std::get_if<HttpsPeer>(&peer)) return join(https->host, https->port, "443");
+    if (const auto* plain = std::get_if<HttpPeer>(&peer)) return join(plain->host, plain->port, "80");
+    return "localhost";
 }
 
 asio::awaitable<base::Result<StreamSocket>> connect_to(const Peer& peer, base::Instant deadline) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/context.hpp"
+#include "base/error.hpp"
 
 #include <boost/asio/awaitable.hpp>
 
@@ -37,6 +38,11 @@ private:
 
 using Query = std::vector<std::pair<std::string, std::string>>;  // decoded, in the order given
 
+// Gives the next piece of a request's body, never empty, as it comes; nullopt: that was all. Errors, which stay:
+// deadline_exceeded (nothing came for too long), cancelled, source_unavailable (the connection broke off, or what comes
+// is no body).
+using BodyReader = std::function<boost::asio::awaitable<base::Result<std::optional<std::string>>>()>;
+
 struct Request {
     Method method = Method::get;
     std::string path;  // as sent, without the query, still percent-encoded
@@ -45,6 +51,11 @@ struct Request {
     std::string body;
     base::Context context;
     std::map<std::string, std::string, std::less<>> params = {};  // the route's {name} parts, decoded
+    // Of a route that takes its body as a stream (Server::stream_bodies): `body` is empty then. Called until nullopt or
+    // an error, one call after the other, while the handler runs. What isn't read is left, and the connection then
+    // closes.
+    BodyReader body_stream = {};
+    std::optional<std::uint64_t> body_size = {};  // of that stream, when the client told it
 
     [[nodiscard]] std::optional<std::string_view> query_value(std::string_view name) const noexcept;
 };
@@ -55,13 +66,23 @@ using Chunk = std::shared_ptr<const std::string>;  // shared by all who are sent
 // the connection, so that the peer takes the body for what it is: unfinished.
 using BodySource = std::function<boost::asio::awaitable<Chunk>()>;
 
+class WebSocket;
+// The connection becomes a WebSocket, see websocket.hpp.
+struct Upgrade {
+    std::string key = {};       // the client's Sec-WebSocket-Key
+    std::string protocol = {};  // agreed on; empty: none
+    std::function<boost::asio::awaitable<void>(WebSocket&)> serve = {};
+    std::string identity = {};  // among whose WebSockets it counts; empty: the connection's
+};
+
 struct Response {
     unsigned status = 200;
     std::string body = {};
     std::string content_type = "application/json";
     Headers headers = {};
-    bool close = false;      // end the connection after this response
-    BodySource stream = {};  // empty: the body is `body`
+    bool close = false;                   // end the connection after this response
+    BodySource stream = {};               // empty: the body is `body`
+    std::optional<Upgrade> upgrade = {};  // with status 101
 };
 
 using Handler = std::function<boost::asio::awaitable<Response>(Request)>;

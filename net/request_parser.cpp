@@ -2,8 +2,8 @@
 
 #include "net/text.hpp"
 
+#include <boost/beast/http/message.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 
 #include <algorithm>
 #include <cassert>
@@ -19,6 +19,25 @@ using boost::system::error_code;
 constexpr std::size_t least_buffer = 16 * 1024;
 
 std::string_view view(boost::beast::string_view text) noexcept { return {text.data(), text.size()}; }
+
+// A body as it comes, with no more room than that takes.
+struct Bytes {
+    using value_type = std::string;
+    class reader {
+    public:
+        template <class Head>
+        reader(Head&, value_type& body) : body_(body) {}
+        void init(const boost::optional<std::uint64_t>&, error_code&) {}
+        std::size_t put(boost::asio::const_buffer bytes, error_code&) {
+            body_.append(static_cast<const char*>(bytes.data()), bytes.size());
+            return bytes.size();
+        }
+        void finish(error_code&) {}
+
+    private:
+        value_type& body_;
+    };
+};
 
 }  // namespace
 
@@ -40,11 +59,14 @@ HeadScan scan_head(std::string_view bytes, std::size_t seen) noexcept {
 }
 
 struct RequestParser::Beast {
-    http::request_parser<http::string_body> parser;
+    http::request_parser<Bytes> parser;
 };
 
-RequestParser::RequestParser(std::size_t header_limit, std::size_t body_limit)
-    : header_limit_(header_limit), body_limit_(body_limit), buffer_(std::max(header_limit + 4, least_buffer), '\0') {
+RequestParser::RequestParser(std::size_t header_limit, std::size_t body_limit, StreamsBody streams)
+    : header_limit_(header_limit),
+      body_limit_(body_limit),
+      which_stream_(std::move(streams)),
+      buffer_(std::max(header_limit + 4, least_buffer), '\0') {
     next();
 }
 
@@ -73,15 +95,22 @@ void RequestParser::consume(std::size_t count) noexcept {
     begin_ += count;
 }
 
+void RequestParser::release() noexcept {
+    phase_ = Phase::refused;
+    beast_.reset();
+    begin_ = end_ = 0;
+    std::string{}.swap(buffer_);
+}
+
 void RequestParser::next() {
     beast_ = std::make_unique<Beast>();
     beast_->parser.header_limit(static_cast<std::uint32_t>(buffer_.size()));
-    beast_->parser.body_limit(body_limit_);
+    beast_->parser.body_limit(boost::none);  // until the head tells which it is
     request_ = {};
     refusal_ = {};
     phase_ = Phase::head;
     seen_ = 0;
-    keep_alive_ = http_1_0_ = expects_ = false;
+    keep_alive_ = http_1_0_ = expects_ = streams_ = false;
 }
 
 RequestParser::Step RequestParser::advance() {
@@ -100,6 +129,21 @@ RequestParser::Step RequestParser::refuse(unsigned status, std::string_view code
     keep_alive_ = false;
     refusal_ = {status, code, title, std::move(detail)};
     return Step::refused;
+}
+
+RequestParser::Step RequestParser::refuse_body() {
+    return refuse(413, "body_too_large", "Body too large",
+                  "a body may have at most " + std::to_string(body_limit_) + " bytes");
+}
+
+std::string RequestParser::take_body() {
+    return beast_ && streams_ ? std::exchange(beast_->parser.get().body(), {}) : std::string{};
+}
+
+std::optional<std::uint64_t> RequestParser::body_size() const {
+    const auto& parser = beast_->parser;
+    if (parser.chunked()) return std::nullopt;
+    return parser.content_length().value_or(0);
 }
 
 void RequestParser::time_out() {
@@ -125,9 +169,6 @@ RequestParser::Step RequestParser::read_head() {
     const auto used = parser.put(boost::asio::buffer(input.data(), scan.length), error);
     for (const auto& field : parser.get()) request_.headers.add(view(field.name_string()), std::string{field.value()});
     request_.method = method_from_name(view(parser.get().method_string()));
-    if (error == http::error::body_limit)
-        return refuse(413, "body_too_large", "Body too large",
-                      "a body may have at most " + std::to_string(body_limit_) + " bytes");
     if (error == http::error::bad_version)
         return refuse(505, "http_version_not_supported", "HTTP version not supported", "HTTP/1.1 and 1.0 are spoken");
     if (error) return refuse(400, "bad_request", "Bad request", "malformed request: " + error.message());
@@ -161,6 +202,9 @@ RequestParser::Step RequestParser::check_head() {
     request_.path = std::move(target->path);
     request_.query = std::move(target->query);
 
+    streams_ = which_stream_ && which_stream_(request_.method, request_.path);
+    if (!streams_ && body_size().value_or(0) > body_limit_) return refuse_body();
+    if (!streams_) beast_->parser.body_limit(body_limit_);
     keep_alive_ = parser.get().keep_alive();
     if (parser.is_done()) {
         phase_ = Phase::done;
@@ -186,13 +230,11 @@ RequestParser::Step RequestParser::read_body() {
     error_code error;
     const auto used = parser.put(boost::asio::buffer(buffer_.data() + begin_, end_ - begin_), error);
     consume(used);
-    if (error == http::error::body_limit)
-        return refuse(413, "body_too_large", "Body too large",
-                      "a body may have at most " + std::to_string(body_limit_) + " bytes");
+    if (error == http::error::body_limit) return refuse_body();
     if (error && error != http::error::need_more)
         return refuse(400, "bad_request", "Bad request", "malformed body: " + error.message());
     if (parser.is_done()) {
-        request_.body = std::move(parser.get().body());
+        if (!streams_) request_.body = std::move(parser.get().body());
         phase_ = Phase::done;
         return Step::done;
     }

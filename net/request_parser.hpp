@@ -5,7 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,7 +37,9 @@ struct Refusal {
 // prepare()'s room and commit() them. Input is held in one buffer of fixed size.
 class RequestParser {
 public:
-    RequestParser(std::size_t header_limit, std::size_t body_limit);
+    // Which requests' bodies are taken in pieces, however large they are.
+    using StreamsBody = std::function<bool(Method method, std::string_view path)>;
+    RequestParser(std::size_t header_limit, std::size_t body_limit, StreamsBody streams = {});
     ~RequestParser();
     RequestParser(const RequestParser&) = delete;
     RequestParser& operator=(const RequestParser&) = delete;
@@ -64,6 +68,15 @@ public:
     [[nodiscard]] bool http_1_0() const noexcept { return http_1_0_; }
     // The client waits for "100 Continue" and has sent nothing of the body yet.
     [[nodiscard]] bool expects_continue() const noexcept;
+    // Its body is not in request(): what has come of it is taken after each advance().
+    [[nodiscard]] bool streams_body() const noexcept { return streams_; }
+    [[nodiscard]] std::string take_body();
+    // What the whole of it is, if the client told.
+    [[nodiscard]] std::optional<std::uint64_t> body_size() const;
+    // Bytes beyond the request that is done are here.
+    [[nodiscard]] bool has_more() const noexcept { return end_ > begin_; }
+    // Nothing more will be parsed: gives the input's memory back.
+    void release() noexcept;
     // Forgets the request that is done; bytes beyond it are the next one's.
     void next();
 
@@ -73,10 +86,12 @@ private:
     [[nodiscard]] Step read_body();
     [[nodiscard]] Step check_head();
     [[nodiscard]] Step refuse(unsigned status, std::string_view code, std::string_view title, std::string detail);
+    [[nodiscard]] Step refuse_body();
     void consume(std::size_t count) noexcept;
 
     std::size_t header_limit_;
     std::size_t body_limit_;
+    StreamsBody which_stream_;
     std::string buffer_;     // fixed size
     std::size_t begin_ = 0;  // [begin_, end_) is input not yet used
     std::size_t end_ = 0;
@@ -88,6 +103,7 @@ private:
     bool keep_alive_ = false;
     bool http_1_0_ = false;
     bool expects_ = false;
+    bool streams_ = false;
 };
 
 }  // namespace ghost::net

@@ -46,6 +46,7 @@ void prepare(StreamSocket& socket) {
     const int on = 1;
     ::fcntl(socket.native_handle(), F_SETFD, FD_CLOEXEC);
     ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // fails on Unix sockets: no matter
+    keep_alive(socket);
 }
 
 // A listening socket, the coroutine that accepts on it, and the sessions it started. Kept alive by that coroutine and
@@ -252,6 +253,7 @@ public:
     }
 
     void on_refused(Refused refused) override { core_->refused = std::move(refused); }
+    void stream_bodies(StreamsBody which) override { core_->streams_body = std::move(which); }
 
 private:
     asio::any_io_executor executor_;

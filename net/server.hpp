@@ -35,20 +35,23 @@ using Endpoint = std::variant<TcpEndpoint, UnixEndpoint>;
 [[nodiscard]] std::string to_string(const Endpoint& endpoint);
 
 struct ServerLimits {
-    std::size_t header_bytes = 16 * 1024;     // more: 431
-    std::size_t body_bytes = 1024 * 1024;     // more: 413
-    std::size_t connections = 1024;           // more wait in the kernel's backlog
-    std::size_t in_flight_per_identity = 64;  // more: 429 with Retry-After. Of strangers: requests with a body
-    std::size_t streams_per_identity = 16;    // apart from those; more: 429. Strangers share one identity
+    std::size_t header_bytes = 16 * 1024;       // more: 431
+    std::size_t body_bytes = 1024 * 1024;       // more: 413
+    std::size_t connections = 1024;             // more wait in the kernel's backlog
+    std::size_t in_flight_per_identity = 64;    // more: 429 with Retry-After. Of strangers: requests with a body
+    std::size_t streams_per_identity = 16;      // apart from those; more: 429. Strangers share one identity
+    std::size_t websockets_per_identity = 256;  // apart from both; more: 429
     std::chrono::milliseconds handshake{10'000};
     std::chrono::milliseconds idle{75'000};          // between requests
     std::chrono::milliseconds header{10'000};        // from a request's first byte to the end of its headers: 408
-    std::chrono::milliseconds body{30'000};          // for the whole body: 408
+    std::chrono::milliseconds body{30'000};          // for the whole body: 408; of a streamed one for each wait
     std::chrono::milliseconds write{30'000};         // for the whole response
     std::chrono::milliseconds stream_write{10'000};  // for each piece of a streamed body
     // Between looks at whether those who wait for an answer still do: the request of one who hung up, or closed even
     // half of the connection, is given up, and its place in flight is free again; a stream ends. What it began goes on.
     std::chrono::milliseconds hang_up_check{1'000};
+    std::chrono::milliseconds websocket_ping{20'000};  // as WebSocket says
+    std::chrono::milliseconds websocket_silence{60'000};
 };
 
 // One listening socket and its connections, as the rest of the daemon sees it.
@@ -83,6 +86,10 @@ public:
     // one whose handler answered with a stream too many.
     using Refused = std::function<void(Method method, unsigned status)>;
     virtual void on_refused(Refused refused) = 0;
+
+    // Which requests' bodies are handed on as they come (Request::body_stream), however large; asked with the head.
+    using StreamsBody = std::function<bool(Method method, std::string_view path)>;
+    virtual void stream_bodies(StreamsBody which) = 0;
 };
 
 // Make what a request came without, or with none that is valid: its X-Request-Id and its traceparent.

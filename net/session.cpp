@@ -3,6 +3,7 @@
 #include "net/problem.hpp"
 #include "net/response_text.hpp"
 #include "net/text.hpp"
+#include "net/websocket_end.hpp"
 
 #include <boost/asio/this_coro.hpp>
 #include <fmt/format.h>
@@ -34,12 +35,16 @@ Session::Session(std::shared_ptr<ServerCore> core, std::unique_ptr<Transport> tr
       handler_(std::move(handler)),
       who_(std::move(who)),
       peer_(std::move(peer)),
-      parser_(core_->limits.header_bytes, core_->limits.body_bytes) {}
+      parser_(core_->limits.header_bytes, core_->limits.body_bytes,
+              [&streams = core_->streams_body](Method method, std::string_view path) {
+                  return streams && streams(method, path);
+              }) {}
 
 void Session::drain() noexcept {
     draining_ = true;
     if (idle_) transport_->interrupt();
     if (body_stream_) body_stream_->stop();
+    if (websocket_) websocket_->stop();
 }
 
 void Session::abort() noexcept {
@@ -146,19 +151,29 @@ asio::awaitable<bool> Session::serve_admitted(Step step) {
         const bool whole = step == Step::done;
         co_return co_await answer(too_many(core_->in_flight->each(), "requests"), whole && parser_.keep_alive());
     }
-    if (step == Step::head) {
-        if (parser_.expects_continue()) {
-            const auto told = co_await transport_->write(asio::buffer(continue_line), in(core_->limits.write));
-            say_goodbye_ = static_cast<bool>(told);
-            if (!told) co_return false;
-        }
+    const bool streams = parser_.streams_body();
+    if (step == Step::head && !streams) {
+        const bool told = co_await tell_to_continue();
+        if (!told) co_return false;
         step = co_await read_until(Step::done, in(core_->limits.body));
         if (step == Step::need_more || aborted_) co_return false;
         if (step == Step::refused) co_return co_await refuse();
     }
+    auto& request = parser_.request();
+    if (streams) {
+        body_fault_.reset();
+        request.body_stream = [this] { return next_piece(); };
+        request.body_size = parser_.body_size();
+    }
     handled_since_ = std::chrono::steady_clock::now();
-    auto response = co_await handle(std::move(parser_.request()), context_);
+    auto response = co_await handle(std::move(request), context_);
     handled_since_ = base::Instant::max();
+    // A body that wasn't read would be taken for the next request.
+    if (streams && (body_fault_ || parser_.advance() != Step::done)) response.close = true;
+    if (response.status == 101) {
+        co_await upgrade(std::move(response), std::move(place));
+        co_return false;
+    }
     if (!may_have_body(response.status)) response.stream = nullptr;
     const bool keep_alive = parser_.keep_alive() && !response.close;
     if (response.stream && method_ != Method::head) {
@@ -170,13 +185,48 @@ asio::awaitable<bool> Session::serve_admitted(Step step) {
     co_return co_await answer(std::move(response), keep_alive);
 }
 
+asio::awaitable<bool> Session::tell_to_continue() {
+    if (!parser_.expects_continue()) co_return true;
+    const auto told = co_await transport_->write(asio::buffer(continue_line), in(core_->limits.write));
+    say_goodbye_ = static_cast<bool>(told);
+    co_return say_goodbye_;
+}
+
+asio::awaitable<base::Result<std::optional<std::string>>> Session::next_piece() {
+    if (body_fault_) co_return base::fail(*body_fault_);
+    handled_since_ = base::Instant::max();  // a client that is gone is noticed by the read
+    auto piece = co_await read_piece();
+    handled_since_ = std::chrono::steady_clock::now();
+    if (!piece) body_fault_ = piece.error();
+    co_return piece;
+}
+
+asio::awaitable<base::Result<std::optional<std::string>>> Session::read_piece() {
+    constexpr auto broken = base::Errc::source_unavailable;
+    while (true) {
+        const auto step = parser_.advance();
+        if (auto piece = parser_.take_body(); !piece.empty()) co_return std::move(piece);
+        if (step == Step::done) co_return std::nullopt;
+        if (step == Step::refused) co_return base::fail(broken, parser_.refusal().detail);
+        const bool told = co_await tell_to_continue();
+        if (!told) co_return base::fail(broken, "the client is gone");
+        const auto room = parser_.prepare();
+        const auto io = co_await transport_->read_some(asio::buffer(room.data(), room.size()), in(core_->limits.body));
+        if (io.timed_out) co_return base::fail(base::Errc::deadline_exceeded, "the body stopped coming");
+        if (io.error == asio::error::operation_aborted) co_return base::fail(base::Errc::cancelled);
+        if (io.error) co_return base::fail(broken, "the connection broke off before the body was complete");
+        parser_.commit(io.bytes);
+    }
+}
+
 asio::awaitable<Response> Session::handle(Request request, base::Context context) {
     request.context = std::move(context);
     const auto path = request.path;
     std::string fault;
     try {
         auto response = co_await (*handler_)(std::move(request));
-        if (response.status >= 200 && response.status <= 599) co_return response;
+        const bool upgrades = response.status == 101 && method_ == Method::get && response.upgrade;
+        if (upgrades || (response.status >= 200 && response.status <= 599)) co_return response;
         fault = "status " + std::to_string(response.status) + " is no final one";
     } catch (const std::exception& e) {
         if (aborted_) throw;
@@ -190,6 +240,58 @@ asio::awaitable<Response> Session::handle(Request request, base::Context context
         {{"request_id", context_.request_id}, {"method", name_of(method_)}, {"path", path}, {"error", fault}});
     co_return problem(500, "internal", "Internal error", "the agent failed to answer; its log has the request id",
                       context_.request_id);
+}
+
+asio::awaitable<void> Session::upgrade(Response response, std::optional<Places::Place> place) {
+    const auto& wish = *response.upgrade;
+    std::optional<Response> no;
+    if (parser_.http_1_0()) {
+        no = problem(426, "upgrade_required", "Upgrade required", "a WebSocket begins with a request of HTTP/1.1",
+                     context_.request_id);
+    } else if (parser_.has_more()) {
+        no = problem(400, "bad_request", "Bad request", "a WebSocket's client speaks only after it was answered",
+                     context_.request_id);
+    } else {
+        place = core_->websockets->take(wish.identity.empty() ? who_.text() : wish.identity);
+        if (!place) no = too_many(core_->websockets->each(), "WebSockets");
+    }
+    if (no) {
+        static_cast<void>(co_await answer(*std::move(no), false));
+        co_return;
+    }
+    parser_.release();
+    auto headers = std::move(response.headers);
+    headers.set("X-Request-Id", context_.request_id);
+    headers.set("traceparent", context_.traceparent);
+    const WebSocketPace pace{.ping_interval = core_->limits.websocket_ping, .silence = core_->limits.websocket_silence};
+    const auto websocket =
+        co_await accept_websocket(transport_, wish, std::move(headers), pace, in(core_->limits.write));
+    say_goodbye_ = false;
+    if (!websocket || aborted_) co_return;
+    websocket_ = websocket.get();
+    if (draining_) websocket_->stop();
+    co_await serve(wish, *websocket);
+}
+
+asio::awaitable<void> Session::serve(const Upgrade& upgrade, WebSocket& websocket) {
+    std::string fault;
+    try {
+        co_await upgrade.serve(websocket);
+    } catch (const std::exception& e) {
+        fault = e.what();
+    } catch (...) {
+        fault = "an exception of unknown type";
+    }
+    websocket_ = nullptr;
+    if (aborted_) co_return;
+    if (!fault.empty()) {
+        core_->log.error(
+            "a WebSocket failed",
+            {{"peer", peer_}, {"request_id", context_.request_id}, {"by", context_.who.text()}, {"error", fault}});
+        co_await websocket.close(1011, "the agent failed; its log has the request id");
+    } else {
+        co_await websocket.close(1000, {});  // unless it was
+    }
 }
 
 asio::awaitable<bool> Session::refuse() {

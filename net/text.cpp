@@ -60,6 +60,10 @@ bool is_utf8(std::string_view text) noexcept {
     return true;
 }
 
+bool has_control(std::string_view text) noexcept {
+    return std::ranges::any_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
+}
+
 bool is_request_id(std::string_view text) noexcept {
     return !text.empty() && text.size() <= 64 &&
            std::ranges::all_of(text, [](char c) { return is_alnum(c) || c == '.' || c == '_' || c == '-'; });

@@ -13,6 +13,8 @@ namespace ghost::net {
 [[nodiscard]] bool is_token(std::string_view text) noexcept;
 // Well-formed UTF-8: no overlong form, surrogate, or anything above U+10FFFF.
 [[nodiscard]] bool is_utf8(std::string_view text) noexcept;
+// A byte below the space, or DEL.
+[[nodiscard]] bool has_control(std::string_view text) noexcept;
 // [A-Za-z0-9._-]{1,64}
 [[nodiscard]] bool is_request_id(std::string_view text) noexcept;
 // W3C Trace Context: "00-<32 hex>-<16 hex>-<2 hex>", lower case, ids not all zero; later versions may append parts.

@@ -13,6 +13,8 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -27,6 +29,10 @@ using boost::system::error_code;
 
 constexpr auto quiet = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t linger_bytes = 8 * 1024 * 1024;
+constexpr unsigned lost_after_ms = 120'000;  // without an acknowledgement
+constexpr int keep_idle_s = 60;
+constexpr int keep_interval_s = 15;
+constexpr int keep_count = 4;
 
 // With SNI and the name to verify; false when OpenSSL refuses the name.
 bool expect_host(SSL* ssl, const std::string& host) {
@@ -70,8 +76,10 @@ public:
 
     asio::awaitable<Io> read_some(asio::mutable_buffer room, base::Instant deadline) override {
         assert(room.size() > 0);
-        const Watchdog<StreamSocket>::Guard guard{watchdog_, deadline};
+        std::optional<Watchdog<StreamSocket>::Guard> guard;
+        if (deadline != never) guard.emplace(watchdog_, deadline);
         Io io;
+        reading_ = true;
         if (tls_) {
             const auto [error, bytes] = co_await tls_->async_read_some(room, quiet);
             io = {error, bytes, false};
@@ -79,7 +87,8 @@ public:
             const auto [error, bytes] = co_await socket_.async_read_some(room, quiet);
             io = {error, bytes, false};
         }
-        io.timed_out = io.error == asio::error::operation_aborted && guard.expired();
+        reading_ = false;
+        io.timed_out = io.error == asio::error::operation_aborted && guard && guard->expired();
         co_return io;
     }
 
@@ -97,17 +106,18 @@ public:
     }
 
     asio::awaitable<Io> write(std::span<const asio::const_buffer> pieces, base::Instant deadline) override {
-        const Watchdog<StreamSocket>::Guard guard{watchdog_, deadline};
+        std::optional<Watchdog<StreamSocket>::Guard> guard;
+        if (deadline != never) guard.emplace(watchdog_, deadline);
         Io io;
         if (tls_) {
             const auto [error, count] = co_await asio::async_write(*tls_, pieces, quiet);
             io = {error, count, false};
-            if (error && error != asio::error::operation_aborted) io.error = said_before_closing(error);
+            if (error && error != asio::error::operation_aborted && !reading_) io.error = said_before_closing(error);
         } else {
             const auto [error, count] = co_await asio::async_write(socket_, pieces, quiet);
             io = {error, count, false};
         }
-        io.timed_out = io.error == asio::error::operation_aborted && guard.expired();
+        io.timed_out = io.error == asio::error::operation_aborted && guard && guard->expired();
         co_return io;
     }
 
@@ -141,6 +151,16 @@ public:
         const auto events = pending_events();
         // A TLS server may leave session tickets to be read; bytes on an idle plain connection mean nothing good.
         return (events & gone_events) != 0 || (events != 0 && !tls_);
+    }
+
+    bool lost() const noexcept override {
+        tcp_info info{};
+        socklen_t size = sizeof info;
+        // asio gives the handle only to those who could change it.
+        const int fd = const_cast<StreamSocket&>(socket_).native_handle();
+        if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;  // a Unix socket
+        // Of a window that stays shut one probe may be on its way.
+        return info.tcpi_last_ack_recv >= lost_after_ms && (info.tcpi_retransmits > 0 || info.tcpi_probes > 1);
     }
 
     std::optional<std::string> certificate_name() const override {
@@ -191,10 +211,21 @@ private:
     std::string host_;
     std::optional<TlsStream> tls_;
     bool established_ = false;
+    bool reading_ = false;
     Watchdog<StreamSocket> watchdog_;
 };
 
 }  // namespace
+
+void keep_alive(StreamSocket& socket) noexcept {
+    const int on = 1;
+    const int fd = socket.native_handle();
+    ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &keep_idle_s,
+                 sizeof keep_idle_s);  // they fail on Unix sockets: no matter
+    ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &keep_interval_s, sizeof keep_interval_s);
+    ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &keep_count, sizeof keep_count);
+}
 
 std::unique_ptr<Transport> make_server_transport(StreamSocket socket, TlsContext tls) {
     return std::make_unique<SocketTransport>(std::move(socket), std::move(tls), asio::ssl::stream_base::server,

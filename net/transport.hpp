@@ -30,9 +30,11 @@ struct Io {
     [[nodiscard]] explicit operator bool() const noexcept { return !error && !timed_out; }
 };
 
-// One operation at a time. Awaiting coroutines keep the transport alive.
+// One operation at a time; but a read and a write may be under way at once when neither has a deadline (`never`).
+// Awaiting coroutines keep the transport alive.
 class Transport {
 public:
+    static constexpr base::Instant never = base::Instant::max();
     virtual ~Transport() = default;
 
     // TLS's, or nothing on a plain connection; the fault is a sentence: "certificate has expired". When it is the
@@ -63,9 +65,15 @@ public:
     [[nodiscard]] virtual bool hung_up() const noexcept = 0;
     // The other side has ended the connection or said something unasked for: not to be used for another request.
     [[nodiscard]] virtual bool stale() const noexcept = 0;
+    // What was sent has long not been acknowledged, however often it was repeated: the other side, or the way to it, is
+    // gone. One that only doesn't read does acknowledge.
+    [[nodiscard]] virtual bool lost() const noexcept { return false; }
     // Who the verified certificate of the peer names; nullopt without one.
     [[nodiscard]] virtual std::optional<std::string> certificate_name() const = 0;
 };
+
+// Has the system look now and then whether the other side of an idle TCP connection is still there.
+void keep_alive(StreamSocket& socket) noexcept;
 
 // `tls` empty: plain.
 [[nodiscard]] std::unique_ptr<Transport> make_server_transport(StreamSocket socket, TlsContext tls);

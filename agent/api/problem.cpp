@@ -16,6 +16,7 @@ std::string_view title_of(Errc code) noexcept {
         case Errc::validation_failed: return "The request has faults";
         case Errc::unsupported_media_type: return "The body's type is not supported";
         case Errc::body_too_large: return "The body is too large";
+        case Errc::upgrade_required: return "It is served as a WebSocket only";
         case Errc::unauthenticated: return "Who are you?";
         case Errc::forbidden: return "Not allowed";
         case Errc::protected_resource: return "It is protected";
@@ -78,6 +79,7 @@ unsigned status_of(Errc code) noexcept {
         case Errc::precondition_failed: return 412;
         case Errc::body_too_large: return 413;
         case Errc::unsupported_media_type: return 415;
+        case Errc::upgrade_required: return 426;
         case Errc::idempotency_mismatch:
         case Errc::validation_failed:
         case Errc::invalid_image:

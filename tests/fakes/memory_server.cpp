@@ -8,6 +8,20 @@
 #include <utility>
 
 namespace ghost::fakes {
+namespace {
+
+constexpr std::size_t piece_bytes = 16 * 1024;
+
+net::BodyReader in_pieces(std::string body) {
+    return [rest = std::move(body)]() mutable -> boost::asio::awaitable<base::Result<std::optional<std::string>>> {
+        if (rest.empty()) co_return std::nullopt;
+        auto piece = rest.substr(0, piece_bytes);
+        rest.erase(0, piece.size());
+        co_return std::move(piece);
+    };
+}
+
+}  // namespace
 
 class MemoryServer::MemoryListener final : public net::Listener {
 public:
@@ -56,6 +70,10 @@ boost::asio::awaitable<net::Response> MemoryServer::serve(net::Endpoint endpoint
     const auto id = request.context.request_id;
     const auto trace = request.context.traceparent;
     const bool head = request.method == net::Method::head;
+    if (!request.body_stream && streams_body_ && streams_body_(request.method, request.path)) {
+        request.body_size = request.body.size();
+        request.body_stream = in_pieces(std::exchange(request.body, {}));
+    }
     struct InFlight {
         std::size_t& count;
         explicit InFlight(std::size_t& c) : count(c) { ++count; }

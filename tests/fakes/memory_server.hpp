@@ -19,9 +19,11 @@ public:
     boost::asio::awaitable<void> shut_down(std::chrono::milliseconds grace) override;
     std::size_t connections() const override { return in_flight_; }
     void on_refused(Refused refused) override { refused_by_connection = std::move(refused); }
+    void stream_bodies(StreamsBody which) override { streams_body_ = std::move(which); }
 
     // What the connection would do around the handler: a request id and a traceparent are made when there are none, an
-    // exception becomes the problem `internal`, HEAD has no body. Nobody listening at `endpoint`: std::logic_error, the
+    // exception becomes the problem `internal`, HEAD has no body, and a body that is to be streamed is handed on in
+    // pieces, unless the request has a body_stream already. Nobody listening at `endpoint`: std::logic_error, the
     // test's own bug.
     [[nodiscard]] boost::asio::awaitable<net::Response> serve(net::Endpoint endpoint, net::Request request);
 
@@ -39,6 +41,7 @@ private:
 
     std::map<std::string, std::shared_ptr<MemoryListener>> listeners_;  // by the endpoint's text
     std::map<std::string, std::string> refused_;
+    StreamsBody streams_body_;
     std::size_t in_flight_ = 0;
     std::size_t made_ids_ = 0;
     bool shut_down_ = false;

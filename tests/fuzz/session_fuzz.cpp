@@ -1,12 +1,15 @@
-// Raw bytes into a whole session over a connection in memory, cut into reads of every size.
+// Raw bytes into a whole session over a connection in memory, cut into reads of every size. /ws is a WebSocket that
+// says again what it hears, /up takes its body in pieces.
 #include "base/log.hpp"
 #include "net/session.hpp"
+#include "net/websocket.hpp"
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/io_context.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -59,7 +62,35 @@ private:
 
 constexpr std::size_t body_limit = 4096;
 
+boost::asio::awaitable<void> echo(net::WebSocket& end) {
+    using Kind = net::WebSocket::Kind;
+    std::array<char, 64> room{};
+    while (true) {
+        const auto got = co_await end.read(boost::asio::buffer(room));
+        must(got.bytes <= room.size() && got.text.size() <= net::WebSocket::longest_text);
+        if (got.kind == Kind::data) static_cast<void>(co_await end.write(boost::asio::buffer(room.data(), got.bytes)));
+        if (got.kind == Kind::text) static_cast<void>(co_await end.write_text(got.text));
+        if (got.kind != Kind::data && got.kind != Kind::text) co_return;
+    }
+}
+
+boost::asio::awaitable<net::Response> take(net::Request request) {
+    must(request.body.empty());
+    std::size_t bytes = 0;
+    while (true) {
+        const auto piece = co_await request.body_stream();
+        if (!piece || !*piece) break;
+        must(!(*piece)->empty());
+        bytes += (*piece)->size();
+        must(!request.body_size || bytes <= *request.body_size);
+    }
+    co_return net::Response{.body = std::to_string(bytes)};
+}
+
 boost::asio::awaitable<net::Response> answer(net::Request request) {
+    if (request.path == "/up") co_return co_await take(std::move(request));
+    must(!request.body_stream);
+    if (request.path == "/ws" && net::asks_for_websocket(request)) co_return net::websocket_reply(request, {"a"}, echo);
     must(request.body.size() <= body_limit);
     must(!request.context.request_id.empty() && request.context.request_id.size() <= 64);
     must(request.path.starts_with('/') || request.path == "*");
@@ -77,6 +108,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto core = std::make_shared<net::ServerCore>(
         net::ServerLimits{.header_bytes = 2048, .body_bytes = body_limit}, log,
         net::RequestIds{[] { return std::string{"made"}; }, [] { return std::string{"made"}; }});
+    core->streams_body = [](net::Method, std::string_view path) { return path == "/up"; };
     std::string output;
     boost::asio::io_context loop{1};
     net::Session session{core, std::make_unique<MemoryTransport>(input, piece, output), handler, {}, "fuzz"};
@@ -86,7 +118,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         ended = true;
     });
     loop.run();
-    must(ended && core->in_flight->all_free());
+    must(ended && core->in_flight->all_free() && core->websockets->all_free());
     must(output.empty() || output.starts_with("HTTP/1.1 "));
     return 0;
 }

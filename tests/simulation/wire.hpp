@@ -48,6 +48,7 @@ public:
     boost::asio::awaitable<void> shut_down(std::chrono::milliseconds grace) override;
     [[nodiscard]] std::size_t connections() const override { return calls_.size(); }
     void on_refused(Refused) override {}
+    void stream_bodies(StreamsBody) override {}
 
     // Whether the agent died in the middle of what it does just now.
     std::function<bool()> dead;

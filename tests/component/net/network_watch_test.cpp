@@ -2,6 +2,7 @@
 #include "net/network_watch.hpp"
 
 #include "net/local_addresses.hpp"
+#include "tests/component/net/own_network.hpp"
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
@@ -22,24 +23,11 @@
 #include <vector>
 
 using namespace ghost;
+using namespace ghost::tests;
 using namespace std::chrono_literals;
 namespace asio = boost::asio;
 
 namespace {
-
-// Runs `work` in a thread that has a network of its own, with nothing in it.
-void in_own_network(const std::function<void()>& work) {
-    std::exception_ptr fault;
-    std::thread{[&] {
-        try {
-            if (::unshare(CLONE_NEWNET) != 0) throw std::system_error{errno, std::system_category(), "unshare"};
-            work();
-        } catch (...) {
-            fault = std::current_exception();
-        }
-    }}.join();
-    if (fault) std::rethrow_exception(fault);
-}
 
 // A machine with eth0 up, a cable in it, and a default route through it, and its watch, which has seen that.
 class Machine {
@@ -53,11 +41,6 @@ public:
         ip("route add default via 192.0.2.1");
         watch_ = net::make_network_watch(loop_.get_executor()).value();
         settle();
-    }
-    // The children run in the calling thread's network.
-    static void ip(const std::string& arguments) {
-        INFO("ip " << arguments);
-        REQUIRE(std::system(("ip " + arguments).c_str()) == 0);  // NOLINT(concurrency-mt-unsafe,cert-env33-c)
     }
     // Whether these, which the kernel tells of at once, are a change.
     bool changes(const std::vector<std::string>& commands) {
@@ -181,7 +164,7 @@ TEST_CASE("what happens while nobody waits is told with the next call") {
 TEST_CASE("more than the socket holds is a change only when addresses or default routes are others than before") {
     in_own_network([] {
         Machine machine;
-        Machine::ip("link add virbr0 type bridge");
+        ip("link add virbr0 type bridge");
         CHECK_FALSE(machine.changes({storm(true)}));
         CHECK_FALSE(machine.changes({storm(false)}));
         CHECK(machine.changes({storm(true), "addr add 198.51.100.7/24 dev eth0"}));
@@ -199,11 +182,11 @@ TEST_CASE("more than the socket holds is a change only when addresses or default
 TEST_CASE("a change that comes while the network is looked at anew is told") {
     in_own_network([] {
         Machine machine;
-        Machine::ip("link add virbr0 type bridge");
+        ip("link add virbr0 type bridge");
         bool adds = true;
         for (std::size_t steps = 0; steps < 8; ++steps) {
             CAPTURE(steps);
-            Machine::ip(storm(adds));
+            ip(storm(adds));
             adds = !adds;
             bool changed = machine.step(steps);
             CHECK_FALSE(changed);
@@ -226,18 +209,18 @@ TEST_CASE("local addresses are the global ones of interfaces that aren't guests'
     in_own_network([] {
         CHECK(net::local_addresses().empty());
         const Machine machine;
-        Machine::ip("-6 addr add 2001:db8::7/64 dev eth0 nodad");
-        Machine::ip("-6 addr add fd00::7/64 dev eth0 nodad");
-        Machine::ip("addr add 10.9.0.1/24 dev eth0");
-        Machine::ip("addr add 169.254.7.7/16 dev eth0");
-        Machine::ip("link add virbr0 type bridge");
-        Machine::ip("link set virbr0 up");
-        Machine::ip("addr add 192.168.122.1/24 dev virbr0");
-        Machine::ip("link add eth1 type veth peer name gw1");
-        Machine::ip("addr add 198.51.100.1/24 dev eth1");  // down
+        ip("-6 addr add 2001:db8::7/64 dev eth0 nodad");
+        ip("-6 addr add fd00::7/64 dev eth0 nodad");
+        ip("addr add 10.9.0.1/24 dev eth0");
+        ip("addr add 169.254.7.7/16 dev eth0");
+        ip("link add virbr0 type bridge");
+        ip("link set virbr0 up");
+        ip("addr add 192.168.122.1/24 dev virbr0");
+        ip("link add eth1 type veth peer name gw1");
+        ip("addr add 198.51.100.1/24 dev eth1");  // down
         CHECK(net::local_addresses() == std::vector<std::string>{"10.9.0.1", "192.0.2.10", "2001:db8::7", "fd00::7"});
-        Machine::ip("link set eth1 up");
-        for (int i = 1; i <= 20; ++i) Machine::ip("addr add 10.8.0." + std::to_string(i) + "/32 dev eth1");
+        ip("link set eth1 up");
+        for (int i = 1; i <= 20; ++i) ip("addr add 10.8.0." + std::to_string(i) + "/32 dev eth1");
         const auto many = net::local_addresses();
         REQUIRE(many.size() == 16);
         CHECK(std::vector(many.begin(), many.begin() + 5) ==

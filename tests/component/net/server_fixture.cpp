@@ -112,6 +112,7 @@ std::vector<base::Record> ServerFixture::logged() {
 
 asio::awaitable<net::Response> ServerFixture::answer(net::Request request) {
     ++handled;
+    if (handler) co_return co_await handler(std::move(request));
     if (request.path == "/throw") throw std::runtime_error{"the secret"};
     if (request.path == "/echo") co_return net::Response{.body = std::move(request.body)};
     if (request.path == "/large") co_return net::Response{.body = std::string(8 * 1024 * 1024, 'x')};

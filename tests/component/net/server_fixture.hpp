@@ -48,7 +48,7 @@ public:
 
 // Answers by path: /echo with the body, /who with the principal, /ids with the request's ids, /slow after `release`,
 // /throw never, /large with 8 MiB, /close with close set, /stream with what `streamed` makes, /slow/stream with that
-// after `release`, anything else with the path.
+// after `release`, anything else with the path. With `handler` that answers it all.
 class ServerFixture {
 public:
     explicit ServerFixture(net::ServerLimits limits = small_limits());
@@ -57,6 +57,7 @@ public:
     ServerFixture& operator=(const ServerFixture&) = delete;
 
     std::uint16_t listen_tcp(net::TlsContext tls = nullptr);  // the port
+    net::Server& operator*() { return *server_; }
     base::Result<std::shared_ptr<net::Listener>> listen(net::Endpoint endpoint, net::TlsContext tls = nullptr);
     void shut_down(std::chrono::milliseconds grace);
     std::size_t connections();
@@ -79,6 +80,7 @@ public:
     std::atomic<bool> release{false};  // lets them go on
     std::atomic<int> handled{0};
     std::function<net::BodySource()> streamed;  // set it before requests come
+    net::Handler handler;                       // likewise
 
     // What was logged so far, from info on.
     std::vector<base::Record> logged();

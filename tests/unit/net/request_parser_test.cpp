@@ -180,3 +180,50 @@ TEST_CASE("a client that waits for 100 Continue is known until its body comes") 
     REQUIRE(feed(parser, "ab") == Step::done);
     CHECK_FALSE(parser.expects_continue());
 }
+
+TEST_CASE("a body that is streamed is taken in pieces, whatever its size, and then comes the next request") {
+    net::RequestParser parser{header_limit, body_limit, [](net::Method method, std::string_view path) {
+                                  return method == net::Method::put && path == "/file";
+                              }};
+    const std::size_t size = 5 * body_limit;
+    const bool chunked = GENERATE(true, false);
+    std::string wire = "PUT /file?x HTTP/1.1\r\nHost: a\r\n";
+    if (chunked) {
+        wire += "Transfer-Encoding: chunked\r\n\r\n";
+        for (std::size_t sent = 0; sent < size; sent += 0x8000) wire += "8000\r\n" + std::string(0x8000, 'x') + "\r\n";
+        wire += "0\r\n\r\n";
+    } else {
+        wire += "Content-Length: " + std::to_string(size) + "\r\n\r\n" + std::string(size, 'x');
+    }
+    wire += "PUT /else HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+    std::string_view rest{wire};
+    std::size_t taken = 0;
+    auto step = Step::need_more;
+    while ((step = parser.advance()) != Step::done) {
+        if (step == Step::head) {
+            CHECK(parser.streams_body());
+            CHECK(parser.body_size() == (chunked ? std::nullopt : std::optional<std::uint64_t>{size}));
+            continue;
+        }
+        REQUIRE(step == Step::need_more);
+        taken += parser.take_body().size();
+        const auto room = parser.prepare();
+        const auto count = std::min(rest.size(), room.size());
+        REQUIRE(count > 0);
+        std::memcpy(room.data(), rest.data(), count);
+        parser.commit(count);
+        rest.remove_prefix(count);
+    }
+    taken += parser.take_body().size();
+    CHECK(taken == size);
+    CHECK(parser.request().body.empty());
+    CHECK(parser.take_body().empty());
+    parser.next();
+    REQUIRE(feed(parser, rest) == Step::done);
+    CHECK_FALSE(parser.streams_body());
+    CHECK(parser.request().body == "hi");
+    CHECK(parser.take_body().empty());
+    CHECK_FALSE(parser.has_more());
+    parser.release();
+    CHECK(parser.advance() == Step::refused);
+}

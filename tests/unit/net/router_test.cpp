@@ -137,4 +137,21 @@ TEST_CASE("the server in memory behaves as the real one does around a handler") 
     CHECK(failed.status == 500);
     CHECK(failed.body.find("secret") == std::string::npos);
     CHECK(run(server.serve(endpoint, request_of(net::Method::head, "/"))).body.empty());
+
+    server.stream_bodies([](net::Method, std::string_view path) { return path == "/file"; });
+    const net::Endpoint other = net::TcpEndpoint{"127.0.0.1", 2};
+    REQUIRE(server.listen(other, nullptr, [](net::Request request) -> boost::asio::awaitable<net::Response> {
+        std::string body = std::move(request.body);
+        while (request.body_stream) {
+            const auto piece = co_await request.body_stream();
+            if (!piece || !*piece) break;
+            body += **piece + "|";
+        }
+        co_return net::Response{.body = std::move(body)};
+    }));
+    auto upload = request_of(net::Method::put, "/file");
+    upload.body = "abc";
+    CHECK(run(server.serve(other, upload)).body == "abc|");
+    upload.path = "/else";
+    CHECK(run(server.serve(other, upload)).body == "abc");
 }
