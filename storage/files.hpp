@@ -77,6 +77,8 @@ public:
     [[nodiscard]] virtual Task<std::string> read(std::string path, std::size_t max_bytes) = 0;
     // The first `bytes` bytes of a regular file, fewer when it is shorter.
     [[nodiscard]] virtual Task<std::string> read_head(std::string path, std::size_t bytes) = 0;
+    // The last, as long as the file is when it is looked at.
+    [[nodiscard]] virtual Task<std::string> read_tail(std::string path, std::size_t bytes) = 0;
     // All or nothing: a temporary beside it, .NAME.new, fsync, rename, fsync of the directory. One write to a path at a
     // time. A temporary that a crash left is taken over by the next write to the path and removed by remove().
     [[nodiscard]] virtual Task<void> write(std::string path, std::string bytes, unsigned mode) = 0;

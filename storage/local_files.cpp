@@ -66,6 +66,29 @@ Result<std::string> read_up_to(const std::string& path, std::size_t limit) {
     }
 }
 
+// A file that is cut short meanwhile gives less.
+Result<std::string> read_tail_now(const std::string& path, std::size_t limit) {
+    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)};
+    if (!file) return os_error(errno, "cannot open " + path);
+    struct stat found = {};
+    if (::fstat(file.get(), &found) != 0) return os_error(errno, "cannot inspect " + path);
+    if (!S_ISREG(found.st_mode)) return base::fail(Errc::io_error, path + " is not a regular file");
+    const auto size = static_cast<std::uint64_t>(found.st_size);
+    std::string bytes(static_cast<std::size_t>(std::min<std::uint64_t>(size, limit)), '\0');
+    const auto start = size - bytes.size();
+    std::size_t length = 0;
+    while (length < bytes.size()) {
+        const auto count =
+            ::pread(file.get(), bytes.data() + length, bytes.size() - length, static_cast<off_t>(start + length));
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) return os_error(errno, "cannot read " + path);
+        if (count == 0) break;
+        length += static_cast<std::size_t>(count);
+    }
+    bytes.resize(length);
+    return bytes;
+}
+
 Result<std::string> read_now(const std::string& path, std::size_t max_bytes) {
     auto bytes = read_up_to(path, max_bytes + 1);
     if (bytes && bytes->size() > max_bytes)
@@ -200,6 +223,11 @@ Files::Task<std::string> LocalFiles::read(std::string path, std::size_t max_byte
 
 Files::Task<std::string> LocalFiles::read_head(std::string path, std::size_t bytes) {
     auto job = [&path, bytes] { return read_up_to(path, bytes); };
+    co_return co_await pool_.run(std::move(job));
+}
+
+Files::Task<std::string> LocalFiles::read_tail(std::string path, std::size_t bytes) {
+    auto job = [&path, bytes] { return read_tail_now(path, bytes); };
     co_return co_await pool_.run(std::move(job));
 }
 

@@ -14,6 +14,7 @@ public:
     Task<std::optional<FileInfo>> stat(std::string path) override;
     Task<std::string> read(std::string path, std::size_t max_bytes) override;
     Task<std::string> read_head(std::string path, std::size_t bytes) override;
+    Task<std::string> read_tail(std::string path, std::size_t bytes) override;
     Task<void> write(std::string path, std::string bytes, unsigned mode) override;
     Task<void> remove(std::string path) override;  // a file, a link or an empty directory
     Task<void> rename(std::string from, std::string to) override;

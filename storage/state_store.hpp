@@ -54,7 +54,7 @@ struct PruneOperations {
 // One event of the stream, and with it what readers were last told of its subject.
 struct EventRow {
     std::uint64_t id = 0;  // grows; never used twice
-    std::string subject;   // "/v1/vms/<id>"
+    std::string subject;   // "/v1/vms/<id>"; empty: it tells of no subject's state
     std::string version;   // of the subject, as told; empty: that it is gone
     std::string document;  // JSON
 };

@@ -161,6 +161,12 @@ storage::Files::Task<std::string> MemoryFiles::read_head(std::string path, std::
     co_return node->bytes.substr(0, bytes);
 }
 
+storage::Files::Task<std::string> MemoryFiles::read_tail(std::string path, std::size_t bytes) {
+    auto whole = co_await read_head(std::move(path), std::numeric_limits<std::size_t>::max());
+    if (whole && whole->size() > bytes) whole->erase(0, whole->size() - bytes);
+    co_return whole;
+}
+
 storage::Files::Task<void> MemoryFiles::write(std::string path, std::string bytes, unsigned mode) {
     const Change change{*this,
                         {[&] { static_cast<void>(store(path, bytes, mode)); },

@@ -82,6 +82,17 @@ TEST_CASE_METHOD(Fixture, "a file larger than allowed is refused, its head can b
     CHECK(loop.await(files.read_head(path, 400)) == "0123456789");
 }
 
+TEST_CASE_METHOD(Fixture, "the tail of a file is read, and it may be all of it") {
+    const auto path = folder.write("a", "0123456789");
+    CHECK(loop.await(files.read_tail(path, 4)) == "6789");
+    CHECK(loop.await(files.read_tail(path, 10)) == "0123456789");
+    CHECK(loop.await(files.read_tail(path, 400)) == "0123456789");
+    CHECK(loop.await(files.read_tail(path, 0)) == "");
+    CHECK(loop.await(files.read_tail(folder.write("empty", ""), 4)) == "");
+    CHECK(loop.await(files.read_tail(folder.path("nothing"), 4)).error().code == Errc::not_found);
+    CHECK(loop.await(files.read_tail(folder.path(), 4)).error().code == Errc::io_error);
+}
+
 TEST_CASE_METHOD(Fixture, "the kernel's files, which say that they are empty, are read") {
     const auto boot = loop.await(storage::boot_id(files));
     REQUIRE(boot);
