@@ -40,8 +40,10 @@ struct DomainSpec {
     std::vector<DiskSpec> disks;  // root first: vda, vdb, ...
     std::string seed_path;        // NoCloud ISO on virtio-scsi; empty: none
     std::vector<NicSpec> nics;
-    std::string console_log;  // file the serial console is logged to
-    std::string record;       // our metadata element's text (JSON), opaque here
+    std::string console_log;          // file the serial console is logged to
+    std::string console_socket = {};  // where QEMU listens for who reads it and types; empty: a pseudo-terminal
+    bool display = true;              // a screen, and a VNC server for it on a Unix socket of libvirt's choice
+    std::string record;               // our metadata element's text (JSON), opaque here
 };
 
 struct DomainDisk {

@@ -42,6 +42,7 @@ Result<void> check_text(const DomainSpec& spec) {
                               {"the name", spec.name},
                               {"the seed's path", spec.seed_path},
                               {"the console log's path", spec.console_log},
+                              {"the console socket's path", spec.console_socket},
                               {"the record", spec.record}};
     for (const auto& disk : spec.disks) {
         values.push_back({"a disk's name", disk.name});
@@ -141,11 +142,17 @@ void add_nic(xml_node devices, const NicSpec& nic) {
     if (is_alias_text(nic.name)) with(child(node, "alias"), "name", "ua-" + nic.name);
 }
 
+bool has_display(const DomainSpec& spec, const Machine& machine) { return spec.display && !machine.machine.empty(); }
+
+// Of a display's devices: a PC's screen sits on the root bus itself, and its keyboard isn't PCI.
+std::size_t display_ports(const Machine& machine) { return machine.machine == "virt" ? 3 : 1; }
+
 void add_controllers(xml_node devices, const DomainSpec& spec, const Machine& machine) {
     if (machine.machine.empty()) return;
     // One port for each device below (SCSI and serial controllers, generator, balloon), and the spare ones.
     constexpr std::size_t fixed_devices = 4;
-    const auto ports = spec.disks.size() + spec.nics.size() + fixed_devices + spare_root_ports;
+    const auto ports = spec.disks.size() + spec.nics.size() + fixed_devices +
+                       (has_display(spec, machine) ? display_ports(machine) : 0) + spare_root_ports;
     with(with(with(child(devices, "controller"), "type", "pci"), "index", "0"), "model", "pcie-root");
     for (std::size_t i = 1; i <= ports; ++i)
         with(with(with(child(devices, "controller"), "type", "pci"), "index", std::to_string(i)), "model",
@@ -156,14 +163,30 @@ void add_controllers(xml_node devices, const DomainSpec& spec, const Machine& ma
 }
 
 void add_console(xml_node devices, const DomainSpec& spec, const Machine& machine) {
-    auto serial = with(child(devices, "serial"), "type", "pty");
+    const auto add = [&spec, devices](const char* name) {
+        auto node = with(child(devices, name), "type", spec.console_socket.empty() ? "pty" : "unix");
+        if (!spec.console_socket.empty())
+            with(with(child(node, "source"), "mode", "bind"), "path", spec.console_socket);
+        return node;
+    };
+    auto serial = add("serial");
     if (!spec.console_log.empty()) with(with(child(serial, "log"), "file", spec.console_log), "append", "on");
     auto target = child(serial, "target");
     if (machine.machine == "q35") with(target, "type", "isa-serial");
     if (machine.machine == "virt") with(target, "type", "system-serial");
     with(target, "port", "0");
-    auto console = with(child(devices, "console"), "type", "pty");
-    with(with(child(console, "target"), "type", "serial"), "port", "0");
+    with(with(child(add("console"), "target"), "type", "serial"), "port", "0");
+}
+
+// Nobody but the host's root reaches it, and no port is opened. The tablet says where the pointer is, where a mouse
+// would say how far it moved: it stays where the viewer's is.
+void add_display(xml_node devices, const DomainSpec& spec, const Machine& machine) {
+    if (!has_display(spec, machine)) return;
+    const bool arm = machine.machine == "virt";  // without a VGA, and without a keyboard of its own
+    with(child(with(child(devices, "graphics"), "type", "vnc"), "listen"), "type", "socket");
+    with(child(child(devices, "video"), "model"), "type", arm ? "virtio" : "vga");
+    with(with(child(devices, "input"), "type", "tablet"), "bus", "virtio");
+    if (arm) with(with(child(devices, "input"), "type", "keyboard"), "bus", "virtio");
 }
 
 // A guest that sleeps holds its memory and hears no request to shut down; whom would that serve here?
@@ -181,6 +204,7 @@ void add_devices(xml_node domain, const DomainSpec& spec, const Machine& machine
     add_controllers(devices, spec, machine);
     for (const auto& nic : spec.nics) add_nic(devices, nic);
     add_console(devices, spec, machine);
+    add_display(devices, spec, machine);
     auto channel = with(child(devices, "channel"), "type", "unix");
     with(with(child(channel, "target"), "type", "virtio"), "name", "org.qemu.guest_agent.0");
     auto balloon = with(child(devices, "memballoon"), "model", "virtio");

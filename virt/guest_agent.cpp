@@ -1,5 +1,6 @@
 #include "virt/guest_agent.hpp"
 
+#include "virt/base64.hpp"
 #include "virt/domain_reads.hpp"
 
 #include <boost/json/array.hpp>
@@ -18,7 +19,9 @@ namespace {
 namespace json = boost::json;
 using base::Result;
 
-constexpr std::size_t longest_output = 64 * 1024;  // of a program's, in Base64
+constexpr std::string_view unreadable = "the guest agent's answer can't be read";
+// Of libvirt, which passes no longer answers on (and its client no messages beyond 4 MiB).
+constexpr std::string_view too_long = "exceeds buffer size";
 
 json::value returned(std::string_view answer) {
     json::parse_options options;
@@ -36,29 +39,27 @@ std::optional<std::int64_t> integer(const json::object& from, std::string_view k
     return value->get_int64();
 }
 
-int bits_of(char c) noexcept {
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    if (c == '+') return 62;
-    return c == '/' ? 63 : -1;
+bool is_true(const json::object& from, std::string_view key) {
+    const auto* value = from.if_contains(key);
+    return value != nullptr && value->is_bool() && value->get_bool();
 }
 
-// As far as it is Base64.
-std::string from_base64(std::string_view text) {
-    std::string out;
-    unsigned held = 0;
-    unsigned bits = 0;
-    for (const char c : text.substr(0, longest_output)) {
-        const int value = bits_of(c);
-        if (value < 0) break;
-        held = ((held << 6U) | static_cast<unsigned>(value)) & 0xffffU;
-        bits += 6;
-        if (bits < 8) continue;
-        bits -= 8;
-        out.push_back(static_cast<char>(static_cast<unsigned char>(held >> bits)));
-    }
-    return out;
+// What a program printed: at most `most` bytes. Returns whether there was more.
+bool take_output(const json::object& status, std::string_view data_key, std::string_view truncated_key,
+                 std::size_t most, std::string& out) {
+    const auto* data = status.if_contains(data_key);
+    if (data != nullptr && data->is_string()) out = from_base64(data->get_string(), most + 1);
+    const bool more = out.size() > most;
+    if (more) out.resize(most);
+    return more || is_true(status, truncated_key);
+}
+
+// libvirt puts what it was doing in front of what the agent says.
+std::string agents_words(const std::string& detail) {
+    constexpr std::string_view doing = "unable to execute QEMU agent command '";
+    const auto begin = detail.find(doing);
+    const auto end = begin == std::string::npos ? begin : detail.find("': ", begin + doing.size());
+    return end == std::string::npos ? detail : detail.substr(end + 3);
 }
 
 // Whether none is there, or none that answers.
@@ -81,20 +82,53 @@ Result<Answer> ask(virDomainPtr domain, const std::string& command, int agent_se
     }
     const auto code = virGetLastErrorCode();
     if (is_no_agent(code)) return Answer{.no_agent = true};
-    if (code != VIR_ERR_INTERNAL_ERROR) return base::fail(last_error("cannot ask the guest agent"));
     auto error = last_error();
+    const bool unfit = code == VIR_ERR_RPC || (code == VIR_ERR_INTERNAL_ERROR && error.detail.contains(too_long));
+    if (unfit) return Answer{.why = "the guest agent's answer is longer than libvirt passes on"};
+    if (code != VIR_ERR_INTERNAL_ERROR) return base::fail(last_error("cannot ask the guest agent"));
     if (error.code == base::Errc::hypervisor_unavailable) return base::fail(std::move(error));
-    return Answer{.why = std::move(error.detail)};
+    return Answer{.why = agents_words(error.detail)};
+}
+
+// What came of a command about a file.
+Result<std::string> ask_about_file(virConnectPtr connection, const std::string& uuid, const std::string& command,
+                                   int agent_seconds) {
+    const auto domain = find_domain(connection, uuid);
+    if (!domain) return std::unexpected{domain.error()};
+    auto answer = ask(domain->get(), command, agent_seconds);
+    if (!answer) return std::unexpected{std::move(answer.error())};
+    if (answer->text) return *std::move(answer->text);
+    return base::fail(base::Errc::state_conflict, answer->no_agent
+                                                      ? "no guest agent answers"
+                                                      : fmt::format("the guest agent says: {}", answer->why));
+}
+
+std::unexpected<base::Error> unreadable_answer() {
+    return base::fail(base::Errc::state_conflict, std::string{unreadable});
 }
 
 GuestRun failed(std::string why) { return {.how = GuestRun::How::failed, .output = std::move(why)}; }
 
 }  // namespace
 
-std::string guest_exec_command(const std::vector<std::string>& command) {
-    json::object arguments{{"path", command.front()}, {"capture-output", true}};
-    arguments["arg"] = json::array(command.begin() + 1, command.end());
+std::string guest_exec_command(const GuestCommand& command) {
+    json::object arguments{{"path", command.argv.front()}, {"capture-output", true}};
+    arguments["arg"] = json::array(command.argv.begin() + 1, command.argv.end());
+    if (!command.environment.empty())
+        arguments["env"] = json::array(command.environment.begin(), command.environment.end());
+    if (!command.input.empty()) arguments["input-data"] = to_base64(command.input);
     return json::serialize(json::object{{"execute", "guest-exec"}, {"arguments", std::move(arguments)}});
+}
+
+Result<void> check_guest_command(const GuestCommand& command) {
+    if (command.input.size() > max_guest_input)
+        return base::fail(
+            base::Errc::body_too_large,
+            fmt::format("a program in a guest takes no more than {} KiB of input", max_guest_input >> 10U));
+    if (guest_exec_command(command).size() > max_guest_command)
+        return base::fail(base::Errc::body_too_large,
+                          "the command's arguments and environment are longer than a guest agent can be handed");
+    return {};
 }
 
 std::optional<std::int64_t> read_guest_exec(std::string_view answer) {
@@ -102,18 +136,19 @@ std::optional<std::int64_t> read_guest_exec(std::string_view answer) {
     return value.is_object() ? integer(value.get_object(), "pid") : std::nullopt;
 }
 
-std::optional<GuestRun> read_guest_exec_status(std::string_view answer) {
+std::optional<GuestRun> read_guest_exec_status(std::string_view answer, std::size_t max_output) {
     const auto value = returned(answer);
-    if (!value.is_object()) return failed("the guest agent's answer can't be read");
+    if (!value.is_object()) return failed(std::string{unreadable});
     const auto& status = value.get_object();
     const auto* exited = status.if_contains("exited");
-    if (exited == nullptr || !exited->is_bool()) return failed("the guest agent's answer can't be read");
+    if (exited == nullptr || !exited->is_bool()) return failed(std::string{unreadable});
     if (!exited->get_bool()) return std::nullopt;
     GuestRun run{.how = GuestRun::How::exited};
     const auto code = integer(status, "exitcode");
     run.exit_code = code ? static_cast<int>(std::clamp<std::int64_t>(*code, 0, 255)) : 128;  // a signal ended it
-    const auto* output = status.if_contains("out-data");
-    if (output != nullptr && output->is_string()) run.output = from_base64(output->get_string());
+    const bool more_output = take_output(status, "out-data", "out-truncated", max_output, run.output);
+    const bool more_errors = take_output(status, "err-data", "err-truncated", max_output, run.errors);
+    run.truncated = more_output || more_errors;
     return run;
 }
 
@@ -132,15 +167,15 @@ bool allows_guest_exec(std::string_view guest_info) {
     return false;
 }
 
-Result<GuestStart> begin_guest_run(virConnectPtr connection, const std::string& uuid,
-                                   const std::vector<std::string>& command, int agent_seconds) {
+Result<GuestStart> begin_guest_run(virConnectPtr connection, const std::string& uuid, const GuestCommand& command,
+                                   int agent_seconds) {
     const auto domain = find_domain(connection, uuid);
     if (!domain) return std::unexpected{domain.error()};
     const auto begun = ask(domain->get(), guest_exec_command(command), agent_seconds);
     if (!begun) return std::unexpected{begun.error()};
     if (begun->text) {
         const auto pid = read_guest_exec(*begun->text);
-        return GuestStart{pid, failed("the guest agent's answer can't be read")};
+        return GuestStart{pid, failed(std::string{unreadable})};
     }
     if (begun->no_agent) return GuestStart{};
     // Its words differ between versions and languages; what it was told to refuse stands in its list.
@@ -152,15 +187,89 @@ Result<GuestStart> begin_guest_run(virConnectPtr connection, const std::string& 
 }
 
 Result<std::optional<GuestRun>> look_at_guest_run(virConnectPtr connection, const std::string& uuid, std::int64_t pid,
-                                                  int agent_seconds) {
+                                                  std::size_t max_output, int agent_seconds) {
     const auto domain = find_domain(connection, uuid);
     if (!domain) return std::unexpected{domain.error()};
     const auto seen =
         ask(domain->get(), fmt::format(R"({{"execute":"guest-exec-status","arguments":{{"pid":{}}}}})", pid),
             agent_seconds);
     if (!seen) return std::unexpected{seen.error()};
-    if (seen->text) return read_guest_exec_status(*seen->text);
-    return seen->no_agent ? GuestRun{} : failed(seen->why);
+    if (seen->text) return read_guest_exec_status(*seen->text, max_output);
+    if (!seen->no_agent) return failed(seen->why);
+    return base::fail(base::Errc::deadline_exceeded,
+                      "the guest agent fell silent; what came of the program isn't known");
+}
+
+std::string guest_file_open_command(const std::string& path, GuestFileMode mode) {
+    json::object arguments{{"path", path}, {"mode", mode == GuestFileMode::read ? "rb" : "wb"}};
+    return json::serialize(json::object{{"execute", "guest-file-open"}, {"arguments", std::move(arguments)}});
+}
+
+std::string guest_file_write_command(std::int64_t handle, std::string_view bytes) {
+    json::object arguments{{"handle", handle}, {"buf-b64", to_base64(bytes)}};
+    return json::serialize(json::object{{"execute", "guest-file-write"}, {"arguments", std::move(arguments)}});
+}
+
+std::optional<std::int64_t> read_guest_file_open(std::string_view answer) {
+    const auto value = returned(answer);
+    return value.is_int64() ? std::optional{value.get_int64()} : std::nullopt;
+}
+
+std::optional<GuestPiece> read_guest_file_read(std::string_view answer) {
+    const auto value = returned(answer);
+    const auto* read = value.if_object();
+    const auto* data = read == nullptr ? nullptr : read->if_contains("buf-b64");
+    const auto count = read == nullptr ? std::nullopt : integer(*read, "count");
+    if (data == nullptr || !data->is_string() || !count) return std::nullopt;
+    GuestPiece piece{from_base64(data->get_string(), max_guest_piece + 1), is_true(*read, "eof")};
+    // Nothing is left out unnoticed, and no piece is empty for ever.
+    const bool whole = piece.bytes.size() <= max_guest_piece && static_cast<std::int64_t>(piece.bytes.size()) == *count;
+    if (!whole || (piece.bytes.empty() && !piece.end)) return std::nullopt;
+    return piece;
+}
+
+std::optional<std::int64_t> read_guest_file_write(std::string_view answer) {
+    const auto value = returned(answer);
+    return value.is_object() ? integer(value.get_object(), "count") : std::nullopt;
+}
+
+Result<std::int64_t> open_in_guest(virConnectPtr connection, const std::string& uuid, const std::string& path,
+                                   GuestFileMode mode, int agent_seconds) {
+    const auto answer = ask_about_file(connection, uuid, guest_file_open_command(path, mode), agent_seconds);
+    if (!answer) return std::unexpected{answer.error()};
+    const auto handle = read_guest_file_open(*answer);
+    if (!handle) return unreadable_answer();
+    return *handle;
+}
+
+Result<GuestPiece> read_in_guest(virConnectPtr connection, const std::string& uuid, std::int64_t handle,
+                                 int agent_seconds) {
+    const auto command = fmt::format(R"({{"execute":"guest-file-read","arguments":{{"handle":{},"count":{}}}}})",
+                                     handle, max_guest_piece);
+    const auto answer = ask_about_file(connection, uuid, command, agent_seconds);
+    if (!answer) return std::unexpected{answer.error()};
+    auto piece = read_guest_file_read(*answer);
+    if (!piece) return unreadable_answer();
+    return *std::move(piece);
+}
+
+Result<void> write_in_guest(virConnectPtr connection, const std::string& uuid, std::int64_t handle,
+                            std::string_view bytes, int agent_seconds) {
+    const auto answer = ask_about_file(connection, uuid, guest_file_write_command(handle, bytes), agent_seconds);
+    if (!answer) return std::unexpected{answer.error()};
+    const auto count = read_guest_file_write(*answer);
+    if (!count) return unreadable_answer();
+    if (*count == static_cast<std::int64_t>(bytes.size())) return {};
+    return base::fail(base::Errc::state_conflict,
+                      fmt::format("the guest agent wrote {} bytes of {}", *count, bytes.size()));
+}
+
+Result<void> close_in_guest(virConnectPtr connection, const std::string& uuid, std::int64_t handle, int agent_seconds) {
+    const auto answer = ask_about_file(
+        connection, uuid, fmt::format(R"({{"execute":"guest-file-close","arguments":{{"handle":{}}}}})", handle),
+        agent_seconds);
+    if (!answer) return std::unexpected{answer.error()};
+    return {};
 }
 
 Result<void> set_guest_clock(virConnectPtr connection, const std::string& uuid, base::Wall time, int agent_seconds) {

@@ -12,6 +12,7 @@
 // state_conflict, hypervisor_error (libvirt's words).
 #pragma once
 
+#include "base/descriptor.hpp"
 #include "base/error.hpp"
 #include "virt/domain.hpp"
 
@@ -73,6 +74,19 @@ struct Addresses {
     std::vector<std::string> guest;   // the guest agent
 };
 
+// A program for the guest agent to run.
+struct GuestCommand {
+    std::vector<std::string> argv;              // its path or name, then its arguments; not empty
+    std::vector<std::string> environment = {};  // "NAME=value", and nothing else; empty: the guest agent's own
+    std::string input = {};                     // its standard input, any bytes
+    std::size_t max_output = 48 * 1024;         // of standard output and of standard error, each; the rest is dropped
+    base::Duration limit = std::chrono::minutes{2};  // how long it is waited for
+};
+
+// More can't be handed to a guest's agent in one go.
+inline constexpr std::size_t max_guest_input = 64 * 1024;     // bytes of a program's input
+inline constexpr std::size_t max_guest_command = 128 * 1024;  // of all of it, written as JSON, the input in Base64
+
 // What came of a program that the guest agent was to run.
 struct GuestRun {
     enum class How : std::uint8_t {
@@ -83,8 +97,33 @@ struct GuestRun {
     };
     How how = How::no_agent;
     int exit_code = 0;        // 128 when a signal ended it
-    std::string output = {};  // what it printed, cut after some 48 KiB: bytes of a guest's choice
+    std::string output = {};  // what it printed: bytes of a guest's choice
+    std::string errors = {};  // on standard error
+    bool truncated = false;   // there was more of either
 };
+
+// Where a running domain's first serial console is to be had on this host.
+struct ConsoleDevice {
+    enum class Kind : std::uint8_t {
+        socket,  // a Unix socket that QEMU listens on, for one peer at a time
+        pty,     // a pseudo-terminal; whoever else reads it takes bytes away
+    };
+    Kind kind = Kind::socket;
+    std::string path;
+};
+
+struct Picture {
+    std::string media_type;  // "image/png"
+    std::string bytes;
+};
+
+// A piece of a guest's file.
+struct GuestPiece {
+    std::string bytes;
+    bool end = false;  // and there is no more
+};
+inline constexpr std::size_t max_guest_piece = 256 * 1024;  // bytes of a file, in one call
+enum class GuestFileMode : std::uint8_t { read, write };    // write: made anew, or emptied
 
 // Of each class of lanes, for metrics and health.
 struct LaneStats {
@@ -127,10 +166,30 @@ public:
     // From the networks' leases, and from the guest agent when `ask_guest`.
     [[nodiscard]] virtual Task<Addresses> addresses(std::string uuid, bool ask_guest) = 0;
 
-    // Runs a program in a guest that runs: its path or name, then its arguments. deadline_exceeded: the agent fell
-    // silent, or the program didn't end within two minutes and may go on; overloaded: it was never begun, for others'
-    // calls are waited for.
-    [[nodiscard]] virtual Task<GuestRun> run_in_guest(std::string uuid, std::vector<std::string> command) = 0;
+    // state_conflict: it doesn't run, or has no serial console that can be reached.
+    [[nodiscard]] virtual Task<ConsoleDevice> console(std::string uuid) = 0;
+    // A new connection to the VNC server of a domain that runs: a socket. state_conflict: it doesn't run, or has no VNC
+    // display; deadline_exceeded: its monitor didn't answer; overloaded: it was never asked.
+    [[nodiscard]] virtual Task<base::Descriptor> open_display(std::string uuid) = 0;
+    // Of its first display, as it is now, at most 32 MiB. Errors as above.
+    [[nodiscard]] virtual Task<Picture> screenshot(std::string uuid) = 0;
+
+    // Runs a program in a guest that runs. deadline_exceeded: the agent fell silent, or the program didn't end within
+    // its limit and may go on; overloaded: it was never begun, for others' calls are waited for; body_too_large: the
+    // command is longer than the limits above.
+    [[nodiscard]] virtual Task<GuestRun> run_in_guest(std::string uuid, GuestCommand command) = 0;
+    // Files in a guest that runs, through its agent: opened, read or written from the beginning piece by piece, closed.
+    // A handle is the guest's own number for it, and good until the guest or its agent starts anew. state_conflict: it
+    // doesn't run, no agent answers in it, or the agent says no (a sentence in its words); deadline_exceeded: the agent
+    // fell silent; overloaded: it was never asked, for others' calls are waited for.
+    [[nodiscard]] virtual Task<std::int64_t> open_guest_file(std::string uuid, std::string path,
+                                                             GuestFileMode mode) = 0;
+    // At most max_guest_piece bytes.
+    [[nodiscard]] virtual Task<GuestPiece> read_guest_file(std::string uuid, std::int64_t handle) = 0;
+    // `bytes`: at most max_guest_piece, body_too_large. All of them, or an error, and then it isn't known how many.
+    [[nodiscard]] virtual Task<void> write_guest_file(std::string uuid, std::int64_t handle, std::string bytes) = 0;
+    // Only then what was written is in the file for sure: it may fail for want of room.
+    [[nodiscard]] virtual Task<void> close_guest_file(std::string uuid, std::int64_t handle) = 0;
     // Has the guest agent set the clock of a guest that runs: `now` is the time, and what passes until the agent is
     // asked is added. state_conflict: it doesn't run, or no agent answers in it; deadline_exceeded: the agent fell
     // silent and may do it yet; overloaded: it was never asked, for others' calls are waited for.

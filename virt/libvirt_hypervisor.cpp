@@ -2,7 +2,6 @@
 
 #include "virt/domain_changes.hpp"
 #include "virt/domain_reads.hpp"
-#include "virt/guest_agent.hpp"
 #include "virt/host_objects.hpp"
 #include "virt/host_probe.hpp"
 #include "virt/libvirt_events.hpp"
@@ -24,15 +23,11 @@ using namespace std::chrono_literals;
 // How long each call may take before its reader gives up or its change counts as stalled.
 constexpr auto list_limit = 30s;
 constexpr auto read_limit = 10s;
-constexpr auto agent_limit = 10s;
-constexpr auto guest_run_limit = 120s;
 constexpr auto definition_limit = 30s;
 constexpr auto start_limit = 120s;
 constexpr auto power_limit = 30s;
 constexpr auto save_limit = 300s;
 constexpr auto host_object_limit = 60s;
-// How long libvirt waits for an agent to show signs of life; it may be asked twice within agent_limit.
-constexpr int agent_seconds = 3;
 
 }  // namespace
 
@@ -190,51 +185,6 @@ Hypervisor::Task<Addresses> LibvirtHypervisor::addresses(std::string uuid, bool 
     // A guest without an agent is no failure.
     if (!leases && !guest) co_return base::fail(leases.error());
     co_return Addresses{leases ? std::move(*leases) : List{}, guest ? std::move(*guest) : List{}};
-}
-
-// No lane waits for the program: it is looked at now and then.
-Hypervisor::Task<GuestRun> LibvirtHypervisor::run_in_guest(std::string uuid, std::vector<std::string> command) {
-    const auto asked = std::make_shared<std::atomic<bool>>(false);
-    LanePool::Work<GuestStart> begin = [uuid, asked, command = std::move(command)](virConnectPtr c) {
-        *asked = true;
-        return begin_guest_run(c, uuid, command, agent_seconds);
-    };
-    const auto begun = co_await lanes_.read<GuestStart>(LaneClass::guest, uuid, agent_limit, std::move(begin));
-    if (!begun && begun.error().code == Errc::deadline_exceeded && !*asked)
-        co_return base::fail(Errc::overloaded, "other guests' calls are waited for");
-    if (!begun) co_return base::fail(begun.error());
-    if (!begun->pid) co_return begun->refused;
-    const auto deadline = clock_.now() + guest_run_limit;
-    base::Duration pause = 250ms;
-    while (co_await clock_.sleep_for(pause)) {
-        using Seen = std::optional<GuestRun>;
-        *asked = false;
-        LanePool::Work<Seen> look = [uuid, asked, pid = *begun->pid](virConnectPtr c) {
-            *asked = true;
-            return look_at_guest_run(c, uuid, pid, agent_seconds);
-        };
-        const auto seen = co_await lanes_.read<Seen>(LaneClass::guest, uuid, agent_limit, std::move(look));
-        const bool waited_for_others = !seen && seen.error().code == Errc::deadline_exceeded && !*asked;
-        if (!seen && !waited_for_others) co_return base::fail(seen.error());
-        if (seen && *seen) co_return **seen;
-        if (clock_.now() >= deadline) co_return base::fail(Errc::deadline_exceeded, "the program in the guest goes on");
-        pause = std::min<base::Duration>(2 * pause, 2s);
-    }
-    co_return base::fail(Errc::cancelled, "nobody waits for the program in the guest any more");
-}
-
-Hypervisor::Task<void> LibvirtHypervisor::set_guest_time(std::string uuid, base::Wall now) {
-    const auto asked = std::make_shared<std::atomic<bool>>(false);
-    // A lane may outlive the clock that we were given.
-    LanePool::Work<void> work = [uuid, asked, now, since = std::chrono::steady_clock::now()](virConnectPtr c) {
-        *asked = true;
-        const auto waited = std::chrono::steady_clock::now() - since;
-        return set_guest_clock(c, uuid, now + std::chrono::duration_cast<base::Wall::duration>(waited), agent_seconds);
-    };
-    auto done = co_await lanes_.read<void>(LaneClass::guest, uuid, agent_limit, std::move(work));
-    if (!done && done.error().code == Errc::deadline_exceeded && !*asked)
-        co_return base::fail(Errc::overloaded, "other guests' calls are waited for");
-    co_return done;
 }
 
 // ---- Changes

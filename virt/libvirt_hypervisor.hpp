@@ -52,7 +52,14 @@ public:
     [[nodiscard]] Task<std::vector<DiskFile>> disk_files() override;
     [[nodiscard]] Task<DomainUsage> usage(std::string uuid) override;
     [[nodiscard]] Task<Addresses> addresses(std::string uuid, bool ask_guest) override;
-    [[nodiscard]] Task<GuestRun> run_in_guest(std::string uuid, std::vector<std::string> command) override;
+    [[nodiscard]] Task<ConsoleDevice> console(std::string uuid) override;
+    [[nodiscard]] Task<base::Descriptor> open_display(std::string uuid) override;
+    [[nodiscard]] Task<Picture> screenshot(std::string uuid) override;
+    [[nodiscard]] Task<GuestRun> run_in_guest(std::string uuid, GuestCommand command) override;
+    [[nodiscard]] Task<std::int64_t> open_guest_file(std::string uuid, std::string path, GuestFileMode mode) override;
+    [[nodiscard]] Task<GuestPiece> read_guest_file(std::string uuid, std::int64_t handle) override;
+    [[nodiscard]] Task<void> write_guest_file(std::string uuid, std::int64_t handle, std::string bytes) override;
+    [[nodiscard]] Task<void> close_guest_file(std::string uuid, std::int64_t handle) override;
     [[nodiscard]] Task<void> set_guest_time(std::string uuid, base::Wall now) override;
 
     [[nodiscard]] Task<void> define(DomainSpec spec, Stalled stalled) override;
@@ -85,8 +92,15 @@ private:
 
     using DomainWork = std::function<base::Result<void>(virConnectPtr, const std::string& uuid)>;
     [[nodiscard]] LaneHooks hooks();
+    // On the guest lanes. overloaded: by its limit it hadn't been begun.
+    template <class T>
+    [[nodiscard]] Task<T> ask_guest(std::string key, base::Duration limit, LanePool::Work<T> work);
     [[nodiscard]] Task<void> change(std::string uuid, base::Duration limit, DomainWork work, Stalled stalled);
     [[nodiscard]] base::Result<void> check_usage_pause(const std::string& uuid) const;
+
+    // How long an agent's answers may take, and within that libvirt waits for a sign of life, at most twice.
+    static constexpr base::Duration agent_limit = std::chrono::seconds{10};
+    static constexpr int agent_seconds = 3;
 
     base::Clock& clock_;
     LibvirtOptions options_;

@@ -67,7 +67,7 @@ void ReadinessSampler::ask_those_due() {
 
 asio::awaitable<base::Result<GuestReadiness>> ReadinessSampler::question(std::string id, CloudInitDialect& dialect) {
     for (;;) {
-        const auto run = co_await hypervisor_.run_in_guest(id, cloud_init_question(dialect));
+        const auto run = co_await hypervisor_.run_in_guest(id, {.argv = cloud_init_question(dialect)});
         if (!run) co_return base::fail(run.error());
         if (auto answer = guest_readiness(*run, dialect)) co_return std::move(*answer);
         dialect = CloudInitDialect::lines;

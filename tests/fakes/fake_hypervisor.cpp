@@ -95,6 +95,7 @@ void FakeHypervisor::reconnect() {
 void FakeHypervisor::reboot_host() {
     orphaned_.clear();
     hanging_.clear();
+    guest_handles_.clear();
     std::erase_if(domains_, [](const auto& entry) { return !entry.second.persistent; });
     for (auto& [uuid, domain] : domains_) {
         if (domain.power != Power::suspended) domain.power = Power::off;
@@ -153,11 +154,8 @@ void FakeHypervisor::set_power(const std::string& uuid, Power power, std::string
     domain.power = power;
     domain.power_reason = std::move(reason);
     match_live(domain);
+    if (domain.live_vcpus == 0) forget_guest_handles(uuid);
     tell(uuid, "power_changed");
-}
-
-void FakeHypervisor::set_guest_run(std::string uuid, virt::GuestRun run) {
-    guest_runs_.insert_or_assign(std::move(uuid), std::move(run));
 }
 
 void FakeHypervisor::set_addresses(std::string uuid, std::vector<std::string> leases,
@@ -199,11 +197,6 @@ const DomainInfo* FakeHypervisor::find(const std::string& uuid) const {
 const virt::DomainSpec* FakeHypervisor::spec_of(const std::string& uuid) const {
     const auto it = specs_.find(uuid);
     return it == specs_.end() ? nullptr : &it->second;
-}
-
-std::vector<base::Wall> FakeHypervisor::guest_times(const std::string& uuid) const {
-    const auto it = guest_times_.find(uuid);
-    return it == guest_times_.end() ? std::vector<base::Wall>{} : it->second;
 }
 
 std::size_t FakeHypervisor::count(std::string_view call) const {
@@ -275,6 +268,7 @@ std::unexpected<base::Error> FakeHypervisor::link_is_down() const {
 
 FakeHypervisor::Task<void> FakeHypervisor::enter_read(std::string call, std::string uuid) {
     if (const auto entered = co_await enter(call); !entered) co_return base::fail(entered.error());
+    if (auto told = take_fault(call + " " + uuid, When::before_effect); !told) co_return told;
     if (!hanging_.contains(call) && !hanging_.contains(call + " " + uuid)) co_return Result<void>{};
     if (!co_await clock_.sleep_for(read_deadline)) co_return base::fail(Errc::cancelled, call + " was cancelled");
     co_return base::fail(Errc::deadline_exceeded, "the hypervisor did not answer " + call + " in time");
@@ -336,6 +330,7 @@ void FakeHypervisor::stop(DomainInfo& domain, Power power, std::string reason) {
     domain.power = power;
     domain.power_reason = std::move(reason);
     match_live(domain);
+    forget_guest_handles(domain.uuid);
     tell(domain.uuid, domain.power_reason == "crashed" ? "crashed" : "stopped");
     if (!domain.persistent) domains_.erase(std::string{domain.uuid});
 }

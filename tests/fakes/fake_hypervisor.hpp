@@ -51,8 +51,9 @@ public:
     // Calls of `call` fail no more, whatever fail() said.
     void heal(std::string_view call);
     // Calls of `call` hang from now on, until release(call). A change whose waiter is cancelled meanwhile still takes
-    // effect at its release, as a real one would. "usage UUID", "addresses UUID", "run_in_guest UUID" and
-    // "set_guest_time UUID" are those of one domain.
+    // effect at its release, as a real one would. "usage UUID", "run_in_guest UUID", "console UUID",
+    // "open_guest_file UUID" and so on are the reading calls, and those to the guest agent, of one domain; fail() takes
+    // these names, too.
     void hang(std::string call);
     void release(std::string_view call);
     // What the reading `call` finds from now on reaches its caller only after `delay`, when it may be old; zero ends
@@ -93,8 +94,20 @@ public:
     void set_power(const std::string& uuid, virt::Power power, std::string reason);
     void set_addresses(std::string uuid, std::vector<std::string> leases, std::vector<std::string> from_guest = {});
     void set_usage(std::string uuid, virt::DomainUsage usage);
+    // Where that domain's console is while it runs; without it there is none.
+    void set_console(std::string uuid, virt::ConsoleDevice device);
+    // Makes a connection to that domain's display while it runs, at each open_display(); without it there is none.
+    void set_display(std::string uuid, std::function<base::Descriptor()> connect);
+    void set_screenshot(std::string uuid, virt::Picture picture);  // without it: no display
     // What each program run in that guest comes to, once it runs; without it the guest has no agent.
     void set_guest_run(std::string uuid, virt::GuestRun run);
+    // When set: what it returns is what each program comes to, in every guest that runs but those that set_guest_run()
+    // says have no agent. It may change guest_files().
+    std::function<virt::GuestRun(const std::string& uuid, const virt::GuestCommand& command)> on_guest_run;
+    // By path. There to be opened by the guest's agent if it has one.
+    [[nodiscard]] std::map<std::string, std::string>& guest_files(const std::string& uuid) {
+        return guest_files_[uuid];
+    }
     // A domain somebody else defined, or one of ours from an earlier life.
     void put(virt::DomainInfo domain);
     // A domain somebody else undefined behind the agent's back.
@@ -115,6 +128,8 @@ public:
     [[nodiscard]] const virt::DomainSpec* spec_of(const std::string& uuid) const;
     // What the guest's clock was set to, each time.
     [[nodiscard]] std::vector<base::Wall> guest_times(const std::string& uuid) const;
+    // Handles that were opened and not closed since the guest was started.
+    [[nodiscard]] std::size_t open_guest_files(const std::string& uuid) const;
     // How often `call` was made, failed ones and hung ones too.
     [[nodiscard]] std::size_t count(std::string_view call) const;
 
@@ -132,7 +147,15 @@ public:
     [[nodiscard]] Task<std::vector<virt::DiskFile>> disk_files() override;
     [[nodiscard]] Task<virt::DomainUsage> usage(std::string uuid) override;
     [[nodiscard]] Task<virt::Addresses> addresses(std::string uuid, bool ask_guest) override;
-    [[nodiscard]] Task<virt::GuestRun> run_in_guest(std::string uuid, std::vector<std::string> command) override;
+    [[nodiscard]] Task<virt::ConsoleDevice> console(std::string uuid) override;
+    [[nodiscard]] Task<base::Descriptor> open_display(std::string uuid) override;
+    [[nodiscard]] Task<virt::Picture> screenshot(std::string uuid) override;
+    [[nodiscard]] Task<virt::GuestRun> run_in_guest(std::string uuid, virt::GuestCommand command) override;
+    [[nodiscard]] Task<std::int64_t> open_guest_file(std::string uuid, std::string path,
+                                                     virt::GuestFileMode mode) override;
+    [[nodiscard]] Task<virt::GuestPiece> read_guest_file(std::string uuid, std::int64_t handle) override;
+    [[nodiscard]] Task<void> write_guest_file(std::string uuid, std::int64_t handle, std::string bytes) override;
+    [[nodiscard]] Task<void> close_guest_file(std::string uuid, std::int64_t handle) override;
     [[nodiscard]] Task<void> set_guest_time(std::string uuid, base::Wall now) override;
 
     [[nodiscard]] Task<void> define(virt::DomainSpec spec, Stalled stalled) override;
@@ -174,6 +197,13 @@ private:
         bool cut = false;  // its connection is gone
     };
 
+    struct GuestHandle {
+        std::string uuid;
+        std::string path;
+        virt::GuestFileMode mode = virt::GuestFileMode::read;
+        std::size_t at = 0;
+    };
+
     // The first half of every call: suspends, counts, and fails as told.
     [[nodiscard]] Task<void> enter(std::string call);
     [[nodiscard]] Task<void> enter_read(std::string call, std::string uuid = {});
@@ -190,6 +220,12 @@ private:
     void tell(const std::string& uuid, std::string what);
     void cut_waiting();
     [[nodiscard]] std::unexpected<base::Error> link_is_down() const;
+    // A domain that runs or is paused.
+    [[nodiscard]] base::Result<const virt::DomainInfo*> live(const std::string& uuid) const;
+    [[nodiscard]] bool has_agent(const std::string& uuid) const;
+    [[nodiscard]] base::Result<void> agent_answers(const std::string& uuid) const;
+    [[nodiscard]] GuestHandle* guest_handle(const std::string& uuid, std::int64_t handle, virt::GuestFileMode mode);
+    void forget_guest_handles(const std::string& uuid);
 
     boost::asio::io_context& context_;
     base::Clock& clock_;
@@ -209,6 +245,12 @@ private:
     std::map<std::string, virt::DomainUsage> usage_;
     std::map<std::string, virt::GuestRun> guest_runs_;
     std::map<std::string, std::vector<base::Wall>> guest_times_;
+    std::map<std::string, std::map<std::string, std::string>> guest_files_;  // by domain and path
+    std::map<std::int64_t, GuestHandle> guest_handles_;
+    std::int64_t next_guest_handle_ = 1000;
+    std::map<std::string, virt::ConsoleDevice> consoles_;
+    std::map<std::string, std::function<base::Descriptor()>> displays_;
+    std::map<std::string, virt::Picture> screenshots_;
     std::vector<virt::DiskFile> live_disks_;
     std::map<std::string, std::size_t> aborts_;  // of a domain's jobs
     std::map<std::string, virt::NetworkInfo> networks_;

@@ -79,31 +79,6 @@ FakeHypervisor::Task<virt::Addresses> FakeHypervisor::addresses(std::string uuid
     co_return virt::Addresses{known->second.first, ask_guest ? known->second.second : std::vector<std::string>{}};
 }
 
-FakeHypervisor::Task<virt::GuestRun> FakeHypervisor::run_in_guest(std::string uuid, std::vector<std::string>) {
-    if (const auto entered = co_await enter_read("run_in_guest", uuid); !entered) co_return base::fail(entered.error());
-    const auto it = domains_.find(uuid);
-    if (it == domains_.end()) co_return no_domain(uuid);
-    const auto known = guest_runs_.find(uuid);
-    const bool answers = known != guest_runs_.end() && it->second.power == Power::running;
-    auto run = answers ? known->second : virt::GuestRun{};
-    co_await leave_read("run_in_guest");
-    co_return run;
-}
-
-FakeHypervisor::Task<void> FakeHypervisor::set_guest_time(std::string uuid, base::Wall now) {
-    if (const auto entered = co_await enter_read("set_guest_time", uuid); !entered)
-        co_return base::fail(entered.error());
-    const auto it = domains_.find(uuid);
-    if (it == domains_.end()) co_return no_domain(uuid);
-    if (it->second.power != Power::running) co_return wrong_state(it->second);
-    const auto agent = guest_runs_.find(uuid);
-    if (agent == guest_runs_.end() || agent->second.how == virt::GuestRun::How::no_agent)
-        co_return base::fail(Errc::state_conflict, "no guest agent answers");
-    guest_times_[uuid].push_back(now);
-    co_await leave_read("set_guest_time");
-    co_return Result<void>{};
-}
-
 // ---- Changes
 
 Result<void> FakeHypervisor::add(const virt::DomainSpec& spec) {

@@ -2,16 +2,27 @@
 // a warning where no libvirtd answers.
 #include "tests/component/virt/hypervisor_harness.hpp"
 #include "virt/connection.hpp"
+#include "virt/domain_xml.hpp"
 #include "virt/host_objects.hpp"
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
+#include <fmt/format.h>
+#include <pugixml.hpp>
 
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <set>
+#include <sstream>
 #include <tuple>
 
 using namespace ghost;
@@ -47,6 +58,82 @@ struct Guest {
 void require(const base::Result<void>& done) {
     INFO((done ? "" : done.error().detail));
     REQUIRE(done.has_value());
+}
+
+struct Folder {
+    explicit Folder(const std::string& name) : path(std::filesystem::temp_directory_path() / name) {
+        std::filesystem::create_directory(path);
+    }
+    ~Folder() { std::filesystem::remove_all(path); }
+    Folder(const Folder&) = delete;
+    Folder& operator=(const Folder&) = delete;
+    const std::filesystem::path path;
+};
+
+pid_t pid_of(const std::string& name) {
+    std::ifstream file{"/run/libvirt/qemu/" + name + ".pid"};
+    pid_t pid = 0;
+    REQUIRE(file >> pid);
+    return pid;
+}
+
+bool connect_to(const std::string& path) {
+    const base::Descriptor socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    REQUIRE(path.size() < sizeof address.sun_path);
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+}
+
+std::string read_text(const base::Descriptor& from, std::size_t length) {
+    std::string text;
+    while (text.size() < length) {
+        std::array<char, 64> some{};
+        pollfd ready{from.get(), POLLIN, 0};
+        if (::poll(&ready, 1, 30'000) <= 0) break;
+        const auto got = ::read(from.get(), some.data(), std::min(some.size(), length - text.size()));
+        if (got <= 0) break;
+        text.append(some.data(), static_cast<std::size_t>(got));
+    }
+    return text;
+}
+
+// How many TCP sockets that listen the domain's QEMU has.
+std::size_t listening_ports(const std::string& name) {
+    const auto pid = pid_of(name);
+    std::set<std::string> ports;  // by the inode of their sockets
+    for (const auto* const table : {"tcp", "tcp6"}) {
+        std::ifstream file{fmt::format("/proc/{}/net/{}", pid, table)};
+        for (std::string line; std::getline(file, line);) {
+            std::istringstream words{line};
+            std::vector<std::string> columns{std::istream_iterator<std::string>{words}, {}};
+            constexpr auto listens = "0A";
+            if (columns.size() > 9 && columns[3] == listens) ports.insert(fmt::format("socket:[{}]", columns[9]));
+        }
+    }
+    std::size_t found = 0;
+    for (const auto& open : std::filesystem::directory_iterator{fmt::format("/proc/{}/fd", pid)}) {
+        std::error_code gone;
+        found += ports.count(std::filesystem::read_symlink(open.path(), gone).string());
+    }
+    return found;
+}
+
+// Root ports of the running domain that no device is plugged into.
+std::size_t free_ports(const std::string& uuid) {
+    const virt::ConnectPtr connection{virConnectOpen(qemu)};
+    REQUIRE(connection);
+    const virt::DomainPtr domain{virDomainLookupByUUIDString(connection.get(), uuid.c_str())};
+    REQUIRE(domain);
+    const virt::CharPtr xml{virDomainGetXMLDesc(domain.get(), 0)};
+    pugi::xml_document document;
+    REQUIRE(document.load_string(xml.get()));
+    std::set<int> free;
+    for (const auto port : document.select_nodes("//controller[@model='pcie-root-port']/@index"))
+        free.insert(port.attribute().as_int());
+    for (const auto used : document.select_nodes("//address[@type='pci']/@bus")) free.erase(used.attribute().as_int());
+    return free.size();
 }
 
 #define NEEDS_LIBVIRTD(harness)                                 \
@@ -213,6 +300,7 @@ TEST_CASE("a real definition with everything in it is accepted") {
     spec.seed_path = "/nowhere/seed.iso";
     spec.nics = {{"eth0", "default", "52:54:00:11:22:33"}, {"eth1", "other", "52:54:00:11:22:34"}};
     spec.console_log = "/nowhere/console.log";
+    spec.console_socket = "/nowhere/console <&>.sock";
     spec.autostart = true;
     spec.firmware = GENERATE(virt::Firmware::bios, virt::Firmware::uefi);
     Guest guest{harness, spec};
@@ -229,6 +317,90 @@ TEST_CASE("a real definition with everything in it is accepted") {
     REQUIRE_FALSE(started.has_value());
     CHECK_FALSE(started.error().detail.empty());
     CHECK(guest.read()->power == Power::off);
+}
+
+TEST_CASE("a real guest's console and screen are reached over sockets, and no port is opened for them") {
+    HypervisorHarness harness{qemu};
+    NEEDS_LIBVIRTD(harness)
+    auto spec = diskless(harness);
+    const Folder folder{spec.name};
+    spec.console_socket = folder.path / "console.sock";
+    spec.console_log = folder.path / "console.log";
+    Guest guest{harness, spec};
+    const auto& uuid = spec.uuid;
+    CHECK(harness.call(harness->console(uuid)).error().code == Errc::state_conflict);
+    CHECK(harness.call(harness->open_display(uuid)).error().code == Errc::state_conflict);
+    CHECK(harness.call(harness->screenshot(uuid)).error().code == Errc::state_conflict);
+    CHECK(harness.call(harness->console(harness.new_uuid())).error().code == Errc::not_found);
+    require(harness.call(harness->start(uuid, {})));
+
+    CHECK(free_ports(uuid) == virt::spare_root_ports);
+
+    const auto console = harness.call(harness->console(uuid));
+    REQUIRE(console.has_value());
+    CHECK(console->kind == virt::ConsoleDevice::Kind::socket);
+    CHECK(console->path == spec.console_socket);
+    const bool root = ::geteuid() == 0;  // others may neither connect nor look
+    if (root) CHECK(connect_to(console->path));
+    if (root) CHECK(listening_ports(spec.name) == 0);
+
+    const auto display = harness.call(harness->open_display(uuid));
+    INFO((display ? "" : display.error().detail));
+    REQUIRE(display.has_value());
+    CHECK(read_text(*display, 12) == "RFB 003.008\n");
+    CHECK((::fcntl(display->get(), F_GETFD) & FD_CLOEXEC) != 0);
+    const auto second = harness.call(harness->open_display(uuid));
+    REQUIRE(second.has_value());
+    CHECK(read_text(*second, 12) == "RFB 003.008\n");
+
+    const auto picture = harness.call(harness->screenshot(uuid));
+    INFO((picture ? "" : picture.error().detail));
+    REQUIRE(picture.has_value());
+    CHECK(picture->media_type == "image/png");
+    CHECK(picture->bytes.starts_with("\x89PNG\r\n\x1a\n"));
+    CHECK(picture->bytes.ends_with(std::string{"IEND\xae\x42\x60\x82"}));
+
+    CHECK(harness.call(harness->open_guest_file(uuid, "/etc/hostname", virt::GuestFileMode::read)).error().code ==
+          Errc::state_conflict);
+    CHECK(harness.call(harness->run_in_guest(uuid, {.argv = {"true"}}))->how == virt::GuestRun::How::no_agent);
+
+    require(harness.call(harness->power_off(uuid)));
+    CHECK_FALSE(std::filesystem::exists(spec.console_socket));
+    CHECK(harness.call(harness->console(uuid)).error().code == Errc::state_conflict);
+    require(harness.call(harness->start(uuid, {})));
+    if (root) CHECK(connect_to(spec.console_socket));
+}
+
+TEST_CASE("a real guest without a screen, whose console is a pseudo-terminal") {
+    HypervisorHarness harness{qemu};
+    NEEDS_LIBVIRTD(harness)
+    auto spec = diskless(harness);
+    spec.display = false;
+    Guest guest{harness, spec};
+    require(harness.call(harness->start(spec.uuid, {})));
+    CHECK(free_ports(spec.uuid) == virt::spare_root_ports);
+    const auto console = harness.call(harness->console(spec.uuid));
+    REQUIRE(console.has_value());
+    CHECK(console->kind == virt::ConsoleDevice::Kind::pty);
+    CHECK(std::filesystem::is_character_file(console->path));
+    CHECK(harness.call(harness->open_display(spec.uuid)).error().code == Errc::state_conflict);
+    CHECK(harness.call(harness->screenshot(spec.uuid)).error().code == Errc::state_conflict);
+}
+
+TEST_CASE("the screen of a guest whose QEMU is stopped isn't waited for, and holds up no other's") {
+    HypervisorHarness harness{qemu};
+    NEEDS_LIBVIRTD(harness)
+    Guest stuck{harness, diskless(harness)};
+    Guest healthy{harness, diskless(harness)};
+    require(harness.call(harness->start(stuck.spec.uuid, {})));
+    require(harness.call(harness->start(healthy.spec.uuid, {})));
+    const auto pid = pid_of(stuck.spec.name);
+    REQUIRE(::kill(pid, SIGSTOP) == 0);
+    CHECK(harness.call(harness->open_display(stuck.spec.uuid)).error().code == Errc::deadline_exceeded);
+    CHECK(harness.call(harness->open_display(healthy.spec.uuid)).has_value());
+    CHECK(harness.call(harness->console(stuck.spec.uuid)).has_value());
+    REQUIRE(::kill(pid, SIGCONT) == 0);
+    CHECK(harness.wait([&] { return harness.call(harness->open_display(stuck.spec.uuid)).has_value(); }));
 }
 
 TEST_CASE("a real directory pool is made with its directory, once, and clashes are told") {
@@ -314,9 +486,7 @@ TEST_CASE("a guest whose QEMU is stopped costs only its own figures") {
     Guest healthy{harness, diskless(harness)};
     require(harness.call(harness->start(stuck.spec.uuid, {})));
     require(harness.call(harness->start(healthy.spec.uuid, {})));
-    std::ifstream file{"/run/libvirt/qemu/" + stuck.spec.name + ".pid"};
-    pid_t pid = 0;
-    REQUIRE(file >> pid);
+    const auto pid = pid_of(stuck.spec.name);
     REQUIRE(::kill(pid, SIGSTOP) == 0);
     CHECK(harness.call(harness->usage(stuck.spec.uuid)).error().code == Errc::deadline_exceeded);
     CHECK(harness.call(harness->usage(stuck.spec.uuid)).error().code == Errc::hypervisor_unavailable);
@@ -338,9 +508,7 @@ TEST_CASE("a guest that waited behind one whose QEMU is stopped isn't left alone
     Guest healthy{harness, diskless(harness)};
     require(harness.call(harness->start(stuck.spec.uuid, {})));
     require(harness.call(harness->start(healthy.spec.uuid, {})));
-    std::ifstream file{"/run/libvirt/qemu/" + stuck.spec.name + ".pid"};
-    pid_t pid = 0;
-    REQUIRE(file >> pid);
+    const auto pid = pid_of(stuck.spec.name);
     REQUIRE(::kill(pid, SIGSTOP) == 0);
     auto first = Errc::internal;
     auto second = Errc::internal;

@@ -121,7 +121,49 @@ TEST_CASE("a domain is a q35 machine with virtio devices and a record of ours") 
     CHECK(xml.at("//serial/target/@type") == "isa-serial");
     CHECK(xml.at("//rng/backend") == "/dev/urandom");
     CHECK(xml.count("//memballoon/stats[@period > 0]") == 1);
-    CHECK(xml.count("//graphics") == 0);
+}
+
+TEST_CASE("a domain's console is a pseudo-terminal, or a socket where a path for one is given") {
+    auto spec = sample();
+    const Parsed terminal{domain_xml(spec, emulated_pc)};
+    CHECK(terminal.at("//serial/@type") == "pty");
+    CHECK(terminal.at("//console/@type") == "pty");
+    CHECK(terminal.count("//serial/source") == 0);
+    spec.console_socket = "/log/web-1 <&>.sock";
+    const auto& machine = GENERATE_REF(emulated_pc, arm, mock);
+    const Parsed socket{domain_xml(spec, machine)};
+    for (const std::string name : {"//serial", "//console"}) {
+        CHECK(socket.at((name + "/@type").c_str()) == "unix");
+        CHECK(socket.at((name + "/source/@mode").c_str()) == "bind");
+        CHECK(socket.at((name + "/source/@path").c_str()) == spec.console_socket);
+        CHECK(socket.at((name + "/target/@port").c_str()) == "0");
+    }
+    CHECK(socket.at("//serial/log/@file") == "/log/web-1.log");
+    CHECK(socket.at("//console/target/@type") == "serial");
+}
+
+TEST_CASE("a domain has a screen behind a socket, unless it is to have none") {
+    auto spec = sample();
+    {
+        const Parsed xml{domain_xml(spec, emulated_pc)};
+        CHECK(xml.count("//graphics") == 1);
+        CHECK(xml.at("//graphics/@type") == "vnc");
+        CHECK(xml.at("//graphics/listen/@type") == "socket");
+        CHECK(xml.count("//graphics/@port | //graphics/@passwd | //graphics/listen/@address") == 0);
+        CHECK(xml.at("//video/model/@type") == "vga");
+        CHECK(xml.count("//input") == 1);
+        CHECK(xml.at("//input[@type='tablet']/@bus") == "virtio");
+    }
+    {
+        const Parsed xml{domain_xml(spec, arm)};
+        CHECK(xml.count("//graphics[@type='vnc']") == 1);
+        CHECK(xml.at("//video/model/@type") == "virtio");
+        CHECK(xml.at("//input[@type='tablet']/@bus") == "virtio");
+        CHECK(xml.at("//input[@type='keyboard']/@bus") == "virtio");
+    }
+    CHECK(Parsed{domain_xml(spec, mock)}.count("//graphics | //video | //input") == 0);
+    spec.display = false;
+    CHECK(Parsed{domain_xml(spec, kvm_pc)}.count("//graphics | //video | //input") == 0);
 }
 
 TEST_CASE("every disk says its format, its serial and where its chain ends") {
@@ -158,9 +200,13 @@ TEST_CASE("the twenty-seventh disk is vdaa") {
 TEST_CASE("there is a numbered root port for each device and eight to spare") {
     const Parsed xml{domain_xml(sample(), emulated_pc)};
     const auto ports = xml.count("//controller[@model='pcie-root-port']");
-    CHECK(ports == 2 + 1 + 4 + virt::spare_root_ports);
+    CHECK(ports == 2 + 1 + 4 + 1 + virt::spare_root_ports);
     for (std::size_t i = 1; i <= ports; ++i)
         CHECK(xml.count(("//controller[@model='pcie-root-port'][@index='" + std::to_string(i) + "']").c_str()) == 1);
+    CHECK(Parsed{domain_xml(sample(), arm)}.count("//controller[@model='pcie-root-port']") == ports + 2);
+    auto blind = sample();
+    blind.display = false;
+    CHECK(Parsed{domain_xml(blind, emulated_pc)}.count("//controller[@model='pcie-root-port']") == ports - 1);
 }
 
 TEST_CASE("UEFI is left to libvirt's choice, without secure boot") {
@@ -232,13 +278,14 @@ TEST_CASE("what XML can't carry is refused, wherever it stands") {
         GENERATE(std::string{"a\0b", 3}, std::string{"\x01"}, std::string{"\x1b[31m"}, std::string{"\xff"},
                  std::string{"\xc0\xaf"}, std::string{"\xed\xa0\x80"}, std::string{"\xe2\x82"},
                  std::string{"\xef\xbf\xbf"}, std::string{"\xf5\x80\x80\x80"});
-    std::vector<DomainSpec> specs(6, sample());
+    std::vector<DomainSpec> specs(7, sample());
     specs[0].name = bad;
     specs[1].disks[0].path = bad;
     specs[2].disks[1].name = bad;
     specs[3].nics[0].network = bad;
     specs[4].record = bad;
     specs[5].console_log = bad;
+    specs[6].console_socket = bad;
     for (const auto& spec : specs) {
         const auto xml = domain_xml(spec, emulated_pc);
         REQUIRE_FALSE(xml);

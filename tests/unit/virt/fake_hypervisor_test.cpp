@@ -8,6 +8,8 @@
 #include <boost/asio/io_context.hpp>
 #include <catch2/catch.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -45,7 +47,7 @@ struct World {
             if (!error) slot->emplace(std::move(result));
         });
         turn();
-        return *slot;
+        return std::move(*slot);
     }
     void turn() {
         context.restart();
@@ -240,4 +242,81 @@ TEST_CASE("a fake guest's clock is set by its agent, once it runs and has one") 
     CHECK(world.hypervisor.guest_times(uuid).empty());
     CHECK(set());
     CHECK(world.hypervisor.guest_times(uuid) == std::vector{now});
+}
+
+TEST_CASE("a fake guest's console, display and picture are there while it runs, where a test gave it any") {
+    World world;
+    auto& fake = world.hypervisor;
+    REQUIRE(world.call(fake.define(world.spec(), {})));
+    fake.set_console(uuid, {virt::ConsoleDevice::Kind::pty, "/dev/pts/7"});
+    CHECK(world.call(fake.console(uuid))->error().code == Errc::state_conflict);
+    REQUIRE(world.call(fake.start(uuid, {})));
+    CHECK(world.call(fake.console(uuid))->value().path == "/dev/pts/7");
+    CHECK(world.call(fake.open_display(uuid))->error().code == Errc::state_conflict);
+    CHECK(world.call(fake.screenshot(uuid))->error().code == Errc::state_conflict);
+    fake.set_display(uuid, [] { return base::Descriptor{::dup(0)}; });
+    fake.set_screenshot(uuid, {"image/png", "a picture"});
+    CHECK(world.call(fake.open_display(uuid))->value().get() >= 0);
+    CHECK(world.call(fake.screenshot(uuid))->value().bytes == "a picture");
+    REQUIRE(world.call(fake.pause(uuid, {})));
+    CHECK(world.call(fake.screenshot(uuid))->has_value());
+    fake.fail("console " + uuid, {Errc::deadline_exceeded, "silent"});
+    CHECK(world.call(fake.console(uuid))->error().code == Errc::deadline_exceeded);
+    CHECK(fake.count("console") == 3);
+    CHECK(world.call(fake.console("another"))->error().code == Errc::not_found);
+}
+
+TEST_CASE("a fake guest's files are opened, read and written piece by piece, through its agent") {
+    World world;
+    auto& fake = world.hypervisor;
+    REQUIRE(world.call(fake.define(world.spec(), {})));
+    REQUIRE(world.call(fake.start(uuid, {})));
+    const auto open = [&](std::string path, virt::GuestFileMode mode) {
+        return world.call(fake.open_guest_file(uuid, std::move(path), mode)).value();
+    };
+    fake.guest_files(uuid)["/etc/hostname"] = std::string(virt::max_guest_piece, 'a') + "b";
+    CHECK(open("/etc/hostname", virt::GuestFileMode::read).error().detail == "no guest agent answers");
+    fake.set_guest_run(uuid, {.how = virt::GuestRun::How::exited});
+    const auto missing = open("/nowhere", virt::GuestFileMode::read);
+    CHECK(missing.error().code == Errc::state_conflict);
+    CHECK_THAT(missing.error().detail, Catch::Contains("No such file or directory"));
+
+    const auto source = open("/etc/hostname", virt::GuestFileMode::read).value();
+    auto piece = world.call(fake.read_guest_file(uuid, source))->value();
+    CHECK(piece.bytes.size() == virt::max_guest_piece);
+    CHECK_FALSE(piece.end);
+    piece = world.call(fake.read_guest_file(uuid, source))->value();
+    CHECK(piece.bytes == "b");
+    CHECK(piece.end);
+
+    const auto target = open("/tmp/new", virt::GuestFileMode::write).value();
+    CHECK(world.call(fake.write_guest_file(uuid, target, "one "))->has_value());
+    CHECK(world.call(fake.write_guest_file(uuid, target, "two"))->has_value());
+    CHECK(fake.guest_files(uuid).at("/tmp/new") == "one two");
+    CHECK(world.call(fake.read_guest_file(uuid, target))->error().code == Errc::state_conflict);
+    CHECK(fake.open_guest_files(uuid) == 2);
+    CHECK(world.call(fake.close_guest_file(uuid, source))->has_value());
+    CHECK(world.call(fake.close_guest_file(uuid, source))->error().code == Errc::state_conflict);
+    REQUIRE(world.call(fake.power_off(uuid)));
+    REQUIRE(world.call(fake.start(uuid, {})));
+    CHECK(world.call(fake.write_guest_file(uuid, target, "three"))->error().code == Errc::state_conflict);
+    CHECK(fake.open_guest_files(uuid) == 0);
+}
+
+TEST_CASE("a fake guest runs what a test does for it") {
+    World world;
+    auto& fake = world.hypervisor;
+    REQUIRE(world.call(fake.define(world.spec(), {})));
+    REQUIRE(world.call(fake.start(uuid, {})));
+    fake.on_guest_run = [&fake](const std::string& id, const virt::GuestCommand& command) {
+        fake.guest_files(id)["/ran"] = command.argv.front();
+        return virt::GuestRun{.how = virt::GuestRun::How::exited, .output = "long output", .errors = "e"};
+    };
+    const auto run = world.call(fake.run_in_guest(uuid, {.argv = {"true"}, .max_output = 4}))->value();
+    CHECK(run.output == "long");
+    CHECK(run.errors == "e");
+    CHECK(run.truncated);
+    CHECK(fake.guest_files(uuid).at("/ran") == "true");
+    fake.set_guest_run(uuid, {});
+    CHECK(world.call(fake.run_in_guest(uuid, {.argv = {"true"}}))->value().how == virt::GuestRun::How::no_agent);
 }
