@@ -46,6 +46,18 @@ CoreSettings core_settings(const Config& config) {
             .ca = config.core.tls.ca};
 }
 
+VmDefaults vm_defaults(const Config& config) {
+    return {config.defaults.vcpus,
+            config.defaults.memory_mib,
+            config.defaults.disk_gib,
+            config.libvirt.network,
+            {config.forwards.privileged_ports, config.forwards.all_addresses}};
+}
+
+ForwardSettings forward_settings(const Config& config) {
+    return {vm_defaults(config).forwards, config.streams.idle_timeout};
+}
+
 std::vector<std::uint16_t> tailnet_ports(const Config& config) {
     std::vector<std::uint16_t> ports;
     for (const auto& address : config.api.listen_addr)
@@ -91,11 +103,16 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
             s_.clock, s_.random, s_.log},
            // A pool of another's says where its volumes go once it is there.
            {has_own_pool(config_) ? disks_dir_ : "", config_.state_dir + "/consoles", identity_.install_id}),
+      guests_(s_.executor, {index_, s_.hypervisor, operations_, s_.random, s_.log}, config_.guest_access.max_file_size),
       orphans_({index_, vms_, images_, operations_, observer_, s_.files, chains_, s_.clock, s_.log},
                {has_own_pool(config_) ? disks_dir_ : "", config_.state_dir + "/consoles", image_dir(config_)}),
+      dialer_(s_.make_dialer ? s_.make_dialer(index_) : nullptr),
+      streams_({s_.executor, index_, s_.hypervisor, s_.files, s_.clock, s_.random, s_.log, dialer_.get()},
+               config_.streams.idle_timeout),
       tailnet_(s_.executor, {s_.clock, s_.log, s_.files, s_.tailscaled}, config_.tailscale.socket,
                !tailnet_ports(config_).empty()),
       tailnet_listeners_(s_.executor, s_.server, s_.clock, s_.log, tailnet_ports(config_)),
+      forwards_(make_forwards()),
       loop_(s_.clock),
       health_(s_.clock, GHOST_VERSION),
       facts_({.name = node_name(config_), .version = GHOST_VERSION, .started_at = started_at_}),
@@ -107,6 +124,7 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
       idempotency_(s_.executor, answers_, s_.clock),
       announcer_({events_, answers_}),
       metrics_(GHOST_VERSION),
+      vm_defaults_(vm_defaults(config_)),
       core_(s_.executor, core_settings(config_),
             {s_.core, identity_, api_, operations_, index_, s_.files, s_.store, s_.clock, s_.random, s_.log},
             CoreNode{{.name = facts_.name,
@@ -148,11 +166,15 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
     };
     connect_core();
     operations_.on_forgotten = [this](const std::string& id) { announcer_.operation_forgotten(id); };
+    guests_.ready = [this] { return vms_.ready_for_work(); };
+    guests_.on_access = [this](const GuestAccess& access) { announcer_.guest_access(access); };
     drain_.on_change = [this] { announcer_.agent(); };
     tailnet_.on_changed = [this] {
         tailnet_listeners_.follow(tailnet_.state().addresses);
+        if (forwards_) forwards_->follow_tailnet(tailnet_.state().addresses);
         core_.addresses_changed();
     };
+    s_.server.stream_bodies(api::streams_body);
     s_.server.on_refused([this](net::Method method, unsigned status) { metrics_.refused(method, status); });
     sleep_watch_.before_sleep = [this] { return before_sleep(); };
     sleep_watch_.on_wake = [this](base::Duration slept) { woke(slept); };
@@ -163,6 +185,12 @@ App::App(Config config, heartbeat::Identity identity, Seams seams)
 
 App::~App() { s_.server.on_refused({}); }
 
+std::unique_ptr<ForwardService> App::make_forwards() {
+    if (dialer_ == nullptr || s_.ports == nullptr) return nullptr;
+    const ForwardService::World world{index_, *dialer_, *s_.ports, s_.clock, s_.log};
+    return std::make_unique<ForwardService>(s_.executor, world, forward_settings(config_));
+}
+
 asio::awaitable<void> App::start() {
     co_await load_state();
     open_listeners();
@@ -172,6 +200,7 @@ asio::awaitable<void> App::start() {
     tasks_.spawn("states", observer_.sample_states_forever());
     tasks_.spawn("guests", observer_.sample_guests_forever());
     tasks_.spawn("guests' readiness", observer_.sample_readiness_forever());
+    tasks_.spawn("guests' host keys", observer_.sample_host_keys_forever());
     tasks_.spawn("reread", observer_.reread_forever());
     tasks_.spawn("host boot", settle_host_boot());
     tasks_.spawn("orphans", orphans_.watch());
@@ -186,6 +215,7 @@ asio::awaitable<void> App::start() {
     tasks_.spawn("network", follow_network());
     tasks_.spawn("tailnet", tailnet_.run());
     tasks_.spawn("tailnet's listeners", tailnet_listeners_.run());
+    if (forwards_) tasks_.spawn("forwards", forwards_->run());
     tasks_.spawn("guests' clocks", guest_clocks_.run());
     tasks_.spawn("sleep", sleep_watch_.run());
     tasks_.spawn("loop monitor", loop_.run());
@@ -245,7 +275,9 @@ void App::recover(const std::vector<Operation>& unfinished) {
     for (const auto& operation : unfinished) {
         s_.log.warn("an operation was interrupted; going on with it",
                     {{"operation", operation.id}, {"kind", operation.kind}, {"target", operation.target.name}});
-        if (operation.target.type == "vm")
+        if (operation.kind == guest_exec_kind)
+            guests_.recover(operation);
+        else if (operation.target.type == "vm")
             vms_.recover(operation);
         else if (operation.target.type == "orphans")
             orphans_.recover(operation);
@@ -383,12 +415,17 @@ asio::awaitable<void> App::stop() {
     events_.close();
     images_.close();
     tailnet_listeners_.stop();
+    if (forwards_) forwards_->close();
+    streams_.close();
     co_await (s_.server.shut_down(request_grace) && leave_core());
     co_await operations_.stop();
+    co_await guests_.stop();
+    co_await streams_.drain();
     co_await images_.drain();
     tasks_.cancel();
     co_await s_.hypervisor.close(lane_grace);
     co_await tasks_.drain();
+    if (forwards_) co_await forwards_->drain();
     co_await s_.store.close();
 }
 
@@ -413,6 +450,11 @@ void App::reload(const Reload& fresh) {
     tasks_.spawn("certificates for Core", core_.reload_files());
     config_.images.catalogue = config.images.catalogue;
     images_.use_catalogue(config.images.catalogue);
+    config_.forwards = config.forwards;
+    config_.streams.idle_timeout = config.streams.idle_timeout;
+    vm_defaults_.forwards = vm_defaults(config_).forwards;
+    if (forwards_) forwards_->use(forward_settings(config_));
+    streams_.use_idle_timeout(config.streams.idle_timeout);
     // What was swapped just now is not among what needs a restart.
     for (const auto& key : changed_keys(config_, config))
         s_.log.warn("this setting takes effect after a restart", {{"key", key}});
@@ -420,14 +462,14 @@ void App::reload(const Reload& fresh) {
 }
 
 void App::add_routes() {
-    const VmDefaults defaults{config_.defaults.vcpus, config_.defaults.memory_mib, config_.defaults.disk_gib,
-                              config_.libvirt.network};
-    api::add_vm_routes(router_, vms_, events_, answers_, defaults);
+    api::add_vm_routes(router_, vms_, events_, answers_, vm_defaults_);
+    api::add_guest_routes(router_, guests_, answers_);
     api::add_operation_routes(router_, events_, answers_);
     api::add_image_routes(router_, images_, events_, answers_);
     api::add_root_routes(router_, answers_, capacity_, load_watch_);
     api::add_agent_routes(router_, drain_, answers_);
     api::add_event_routes(router_, events_, s_.clock);
+    api::add_stream_routes(router_, streams_);
     api::add_orphan_routes(router_, orphans_, answers_);
     api::add_health_routes(router_, health_, [this] { return no_new_vms_because(); }, config_.health.path);
     api::add_openapi_route(router_);

@@ -2,11 +2,16 @@
 // them, runs them, and takes them down in order.
 #pragma once
 
+#include "agent/access/guest_dialer.hpp"
+#include "agent/access/stream_service.hpp"
 #include "agent/api/announcer.hpp"
 #include "agent/api/routes.hpp"
 #include "agent/config/config.hpp"
 #include "agent/core/ghost_core.hpp"
 #include "agent/events/event_log.hpp"
+#include "agent/forwards/forward_service.hpp"
+#include "agent/forwards/ports.hpp"
+#include "agent/guest/guest_service.hpp"
 #include "agent/host/cache_room.hpp"
 #include "agent/host/capacity.hpp"
 #include "agent/host/disk_watch.hpp"
@@ -81,6 +86,9 @@ struct Seams {
     std::function<std::vector<std::string>()> local_addresses = {};  // of this host; empty: none are told
     net::Client* tailscaled = nullptr;                               // its local API; null: it isn't asked
     net::NetworkWatch* network = nullptr;                            // null: nobody tells of changes
+    // Makes what connects to guests; empty: none is connected to.
+    std::function<std::unique_ptr<GuestDialer>(const VmIndex&)> make_dialer = {};
+    Ports* ports = nullptr;    // of this host, for forwards; null: nothing is forwarded
     Logind* logind = nullptr;  // without it the host's sleep shows only afterwards
 };
 
@@ -160,6 +168,7 @@ private:
     void woke(base::Duration slept);
     void add_health_checks();
     void connect_core();
+    [[nodiscard]] std::unique_ptr<ForwardService> make_forwards();
     [[nodiscard]] std::optional<Metrics::Now::Core> core_metrics() const;
     void add_routes();
     void open_listeners();
@@ -197,9 +206,13 @@ private:
     GuestClocks guest_clocks_;
     SleepWatch sleep_watch_;
     VmService vms_;
+    GuestService guests_;
     OrphanService orphans_;
+    std::unique_ptr<GuestDialer> dialer_;  // null: see Seams
+    StreamService streams_;
     Tailnet tailnet_;
     TailnetListeners tailnet_listeners_;
+    std::unique_ptr<ForwardService> forwards_;  // the same
     LoopMonitor loop_;
     Health health_;
     api::RootFacts facts_;
@@ -207,6 +220,7 @@ private:
     api::Idempotency idempotency_;
     api::Announcer announcer_;
     Metrics metrics_;
+    VmDefaults vm_defaults_;
     net::Router router_;
     net::Handler api_;
     GhostCore core_;

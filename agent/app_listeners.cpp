@@ -104,6 +104,7 @@ net::Handler App::metrics_handler() {
         now.last_event = events_.last_id();
         const auto store = s_.store.health();
         now.state_sound = store.loss.empty() && store.fault.empty() && store.reserve;
+        now.streams.assign(streams_.figures().begin(), streams_.figures().end());
         now.host = load_watch_.now();
         now.lanes = s_.hypervisor.lanes();
         now.core = core_metrics();

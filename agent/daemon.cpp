@@ -133,6 +133,12 @@ std::unique_ptr<net::Web> make_web(const Config& config) {
     return net::make_web({std::move(*tls), config.images.allow_private_addresses, std::move(*proxy)});
 }
 
+net::ServerLimits server_limits(const Config& config) {
+    net::ServerLimits limits;
+    limits.websockets_per_identity = static_cast<std::size_t>(config.streams.per_identity);
+    return limits;
+}
+
 int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
     asio::io_context loop{1};
     base::SystemClock clock;
@@ -153,9 +159,10 @@ int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
     const auto tailscaled = config.tailscale.socket.empty() ? std::unique_ptr<net::Client>{}
                                                             : net::make_client(net::UnixPeer{config.tailscale.socket});
     const auto server =
-        net::make_http_server(loop.get_executor(), {}, log,
+        net::make_http_server(loop.get_executor(), server_limits(config), log,
                               {.request_id = [&clock, &random] { return base::make_uuid(clock, random); },
                                .traceparent = [&random] { return base::make_traceparent(random); }});
+    const auto ports = make_local_ports(loop.get_executor(), files);
     const auto logind = make_logind(loop.get_executor());
     App app{config,
             std::move(ground.identity),
@@ -174,6 +181,8 @@ int serve(const Config& config, const ReadConfig& read_again, base::Log& log) {
              .local_addresses = [] { return net::local_addresses(); },
              .tailscaled = tailscaled.get(),
              .network = network ? network->get() : nullptr,
+             .make_dialer = make_guest_dialer,
+             .ports = ports.get(),
              .logind = logind.get()}};
 
     std::exception_ptr fault;

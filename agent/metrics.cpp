@@ -101,6 +101,13 @@ struct Metrics::Families {
                                      .Help("Log records lost since the start because the queue was full.")
                                      .Register(registry)
                                      .Add({});
+    prometheus::Family<prometheus::Gauge>& streams =
+        BuildGauge().Name("ghost_agent_streams").Help("Open ways into VMs, by kind.").Register(registry);
+    prometheus::Family<prometheus::Counter>& stream_bytes =
+        BuildCounter()
+            .Name("ghost_agent_stream_bytes_total")
+            .Help("Bytes carried into VMs and out of them, by kind and direction.")
+            .Register(registry);
     // Without a figure while the host doesn't tell it.
     prometheus::Family<prometheus::Gauge>& load1 =
         BuildGauge().Name("ghost_agent_host_load1").Help("The host's load average over a minute.").Register(registry);
@@ -187,6 +194,12 @@ std::string Metrics::expose(const Now& now) {
     f.last_event.Set(static_cast<double>(now.last_event));
     f.state_sound.Set(now.state_sound ? 1 : 0);
     f.dropped.Set(static_cast<double>(now.log_records_dropped));
+    for (const auto& stream : now.streams) {
+        const std::string kind{name_of(stream.kind)};
+        f.streams.Add({{"kind", kind}}).Set(static_cast<double>(stream.open));
+        count_up_to(f.stream_bytes.Add({{"kind", kind}, {"direction", "in"}}), stream.from_clients);
+        count_up_to(f.stream_bytes.Add({{"kind", kind}, {"direction", "out"}}), stream.to_clients);
+    }
     set(f.load1, {}, now.host.load ? std::optional{now.host.load->one} : std::nullopt);
     const auto& pressure = now.host.pressure;
     const auto set_pressure = [&](const char* resource, const char* kind, double Pressure::* percent) {

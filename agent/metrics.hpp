@@ -1,6 +1,7 @@
 // The figures Prometheus reads.
 #pragma once
 
+#include "agent/access/stream_service.hpp"
 #include "agent/host/host_load.hpp"
 #include "agent/operations/operation.hpp"
 #include "net/http.hpp"
@@ -40,6 +41,7 @@ public:
         std::size_t orphans = 0;
         std::uint64_t last_event = 0;
         bool state_sound = true;  // the state database lost nothing, takes writes and has its reserve
+        std::vector<StreamService::Figures> streams;  // by kind
         HostLoad host;
         std::vector<virt::LaneStats> lanes;
         // Of the link to Ghost Core; nullopt: there is none.

@@ -94,7 +94,7 @@ void Announcer::operation(const Operation& operation) {
     // The same phase further on.
     if (progress_alone) version += fmt::format(":{}", operation.progress.done);
     a_.events.publish("operation.updated", fmt::format("{}{}", operation_prefix, operation.id), std::move(version),
-                      to_resource(operation));
+                      to_summary(operation));
 }
 
 void Announcer::operation_forgotten(const std::string& id) const {
@@ -121,6 +121,10 @@ void Announcer::agent() const {
         steady.at("core").as_object().erase(volatile_member);
     auto version = digest_of(steady);
     a_.events.publish("agent.updated", "/v1", std::move(version), std::move(resource));
+}
+
+void Announcer::guest_access(const GuestAccess& access) const {
+    a_.events.tell("vm.guest_access", fmt::format("{}{}", vm_prefix, access.vm), to_json(access));
 }
 
 void Announcer::settle_history() {

@@ -4,6 +4,7 @@
 
 #include "agent/api/answers.hpp"
 #include "agent/events/event_log.hpp"
+#include "agent/guest/guest_service.hpp"
 #include "base/clock.hpp"
 
 #include <boost/json/object.hpp>
@@ -32,6 +33,7 @@ public:
     void operation_forgotten(const std::string& id) const;
     void image(const std::string& name) const;
     void agent() const;
+    void guest_access(const GuestAccess& access) const;
     // The history was restored: what became of operations and images and wasn't told is told.
     void settle_history();
     // The domains have been read: each VM that isn't as it was told last is told of.

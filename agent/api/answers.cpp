@@ -40,6 +40,7 @@ json::object Answers::show(const Vm& vm) const {
 }
 
 std::optional<Shown> Answers::result_of(const Operation& operation) const {
+    if (operation.answer) return std::nullopt;
     if (operation.target.type == "vm")
         if (const auto* vm = vms.find(operation.target.id)) return Shown{show(*vm), etag_of(*vm)};
     if (operation.target.type == "image")

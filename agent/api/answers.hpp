@@ -33,7 +33,8 @@ struct Answers {
     std::function<boost::json::object()> agent;  // the resource at /v1
 
     [[nodiscard]] boost::json::object show(const Vm& vm) const;
-    // What the operation made or changed; nullopt: it is gone, or that is what was asked for.
+    // What the operation made or changed; nullopt: it is gone, or that is what was asked for, or what it answers with
+    // stands in itself.
     [[nodiscard]] std::optional<Shown> result_of(const Operation& operation) const;
 
     // 202 and the operation, or, when `wait` is over zero, what became of it: the resource (201 for a create), the

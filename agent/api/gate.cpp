@@ -13,9 +13,15 @@ bool is_change(net::Method method) {
            method == net::Method::del;
 }
 
+// Of somebody unknown: its route asks for the ticket before all else.
+bool brings_ticket(const Gate& gate, const net::Request& request) {
+    return request.context.who.kind == base::Principal::Kind::anonymous && request.query_value("ticket") &&
+           takes_ticket(request.method, gate.router.pattern_of(request.method, request.path));
+}
+
 asio::awaitable<net::Response> pass(const Gate& gate, net::Request request) {
     const auto& who = request.context.who;
-    if (!is_health_path(request.path, gate.health_path)) {
+    if (!is_health_path(request.path, gate.health_path) && !brings_ticket(gate, request)) {
         if (who.kind == base::Principal::Kind::anonymous)
             co_return to_problem({base::Errc::unauthenticated, "a client certificate of this agent's CA is needed"},
                                  request.context);

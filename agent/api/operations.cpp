@@ -25,7 +25,7 @@ net::Response list(const OperationService& operations, EventLog& events, const n
             next = page_token(std::string_view{items.back().at("id").as_string()});
             break;
         }
-        items.push_back(to_resource(*op));
+        items.push_back(to_summary(*op));
     }
     return list_reply(std::move(items), next, events.place_of_list());
 }

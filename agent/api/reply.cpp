@@ -45,7 +45,7 @@ net::Response not_modified_reply(std::string etag) {
     return response;
 }
 
-json::object to_resource(const Operation& op) {
+json::object to_summary(const Operation& op) {
     json::object out{{"id", op.id},
                      {"kind", op.kind},
                      {"target", json::object{{"type", op.target.type}, {"id", op.target.id}, {"name", op.target.name}}},
@@ -64,8 +64,19 @@ json::object to_resource(const Operation& op) {
     if (op.target.type == "image") out["target"].as_object()["id"] = op.target.name;
     if (!op.traceparent.empty()) out["traceparent"] = op.traceparent;
     if (op.error) out["error"] = problem_json(*op.error, op.request_id);
-    if (op.state == OperationState::succeeded && !op.result_href.empty())
+    if (op.state == OperationState::succeeded && op.answer)
+        out["result"] = op.answer->facts;
+    else if (op.state == OperationState::succeeded && !op.result_href.empty())
         out["result"] = json::object{{"href", op.result_href}};
+    return out;
+}
+
+json::object to_resource(const Operation& op) {
+    auto out = to_summary(op);
+    if (op.state != OperationState::succeeded || !op.answer) return out;
+    auto& result = out["result"].as_object();
+    for (const auto& text : op.answer->texts) result[text.key()] = text.value();
+    if (op.answer->expired) result["expired"] = true;
     return out;
 }
 

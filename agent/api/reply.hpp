@@ -17,6 +17,8 @@ namespace ghost::agent::api {
 
 // The API's operation resource.
 [[nodiscard]] boost::json::object to_resource(const Operation& operation);
+// As lists and events show it: without what its answer is too long with.
+[[nodiscard]] boost::json::object to_summary(const Operation& operation);
 
 // {"items": [...], "next_page_token": ...}. `event`: the one that the list reflects, to watch from.
 [[nodiscard]] net::Response list_reply(boost::json::array items, const std::string& next_page_token,

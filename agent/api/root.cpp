@@ -22,8 +22,9 @@ json::object hypervisor_json(const virt::Link& link) {
 }  // namespace
 
 json::array features() {
-    return {"vms",   "images",   "operations",      "resources", "events", "orphans",
-            "adopt", "if_match", "idempotency_key", "dry_run",   "drain",  "core"};
+    return {"vms",      "images",          "operations", "resources", "events",   "orphans",     "adopt",
+            "if_match", "idempotency_key", "dry_run",    "drain",     "core",     "console",     "console_log",
+            "vnc",      "screenshot",      "forward",    "tickets",   "forwards", "guest_access"};
 }
 
 json::object root_resource(const RootParts& of) {

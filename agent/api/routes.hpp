@@ -2,10 +2,12 @@
 // service, translate.
 #pragma once
 
+#include "agent/access/stream_service.hpp"
 #include "agent/api/answers.hpp"
 #include "agent/api/idempotency.hpp"
 #include "agent/api/request.hpp"
 #include "agent/events/event_log.hpp"
+#include "agent/guest/guest_service.hpp"
 #include "agent/host/capacity.hpp"
 #include "agent/host/drain.hpp"
 #include "agent/host/health.hpp"
@@ -24,11 +26,19 @@
 
 namespace ghost::agent::api {
 
-void add_vm_routes(net::Router& router, VmService& vms, EventLog& events, const Answers& answers, VmDefaults defaults);
+// `defaults` outlives the router; a reload may change it.
+void add_vm_routes(net::Router& router, VmService& vms, EventLog& events, const Answers& answers,
+                   const VmDefaults& defaults);
+void add_guest_routes(net::Router& router, GuestService& guests, const Answers& answers);
+// Whether such a request's body is handed on as it comes: a file for a guest.
+[[nodiscard]] bool streams_body(net::Method method, std::string_view path);
 void add_operation_routes(net::Router& router, EventLog& events, const Answers& answers);
 void add_image_routes(net::Router& router, ImageService& images, EventLog& events, const Answers& answers);
 void add_orphan_routes(net::Router& router, OrphanService& orphans, const Answers& answers);
 void add_event_routes(net::Router& router, EventLog& events, base::Clock& clock);
+void add_stream_routes(net::Router& router, StreamService& streams);
+// Whether a ticket opens that route also for those who show nothing else.
+[[nodiscard]] bool takes_ticket(net::Method method, std::string_view pattern);
 
 struct RootFacts {
     std::string name;
@@ -60,8 +70,8 @@ void add_health_routes(net::Router& router, Health& health, std::function<std::s
 // The text of openapi.yaml as JSON at /v1/openapi.json; the text is built into the program.
 void add_openapi_route(net::Router& router);
 
-// Who may pass: admins everywhere, everybody to the health paths; changes not while `draining`. Measures and logs each
-// request.
+// Who may pass: admins everywhere, everybody to the health paths, and to the streams whoever brings a ticket, which is
+// looked at there; changes not while `draining`. Measures and logs each request.
 struct Gate {
     const net::Router& router;
     Idempotency& idempotency;

@@ -20,7 +20,7 @@ struct Vms {
     const VmIndex& index;
     EventLog& events;
     Answers answers;
-    VmDefaults defaults;
+    const VmDefaults& defaults;
 };
 
 struct Filter {
@@ -105,7 +105,7 @@ asio::awaitable<net::Response> update(const Vms& vms, net::Request request) {
     const auto& ref = request.params.at("vm");
     const auto* vm = vms.index.find_ref(ref);
     if (vm == nullptr) co_return to_problem({base::Errc::not_found, "no VM " + ref}, request.context);
-    auto patch = read_patch(*body, *vm);
+    auto patch = read_patch(*body, *vm, vms.defaults.forwards);
     if (!patch) co_return to_problem(patch.error(), request.context);
     const auto begun = co_await vms.service.update(request.context, vm->id, std::move(*patch), *match);
     co_return co_await vms.answers.accepted(begun, *wait, request.context);
@@ -190,8 +190,8 @@ asio::awaitable<net::Response> adopt(const Vms& vms, net::Request request) {
 }  // namespace
 
 void add_vm_routes(net::Router& router, VmService& service, EventLog& events, const Answers& answers,
-                   VmDefaults defaults) {
-    const auto vms = std::make_shared<const Vms>(Vms{service, answers.vms, events, answers, std::move(defaults)});
+                   const VmDefaults& defaults) {
+    const auto vms = std::make_shared<const Vms>(Vms{service, answers.vms, events, answers, defaults});
     using net::Method;
     router.add(Method::get, "/v1/vms",
                [vms](net::Request r) -> asio::awaitable<net::Response> { co_return list(*vms, r); });

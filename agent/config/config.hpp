@@ -66,6 +66,17 @@ struct Config {
         Catalogue catalogue;                   // of this machine's architecture, from images.d beside the file
     } images;
     struct {
+        std::chrono::milliseconds idle_timeout = std::chrono::hours{4};  // of a stream or a forward's connection
+        std::uint64_t per_identity = 256;                                // streams of one client at once
+    } streams;
+    struct {
+        bool privileged_ports = false;  // whether a forward may have a port of this host below 1024
+        bool all_addresses = false;     // and listen on "0.0.0.0"
+    } forwards;
+    struct {
+        std::uint64_t max_file_size = 1ULL << 30;  // bytes of a file that is copied into or out of a guest
+    } guest_access;
+    struct {
         std::string enroll_token;  // a secret: never printed
         TlsConfig tls;             // Core's trust root is its own
     } core;

@@ -106,6 +106,14 @@ void each_key(C& c, Visitor&& visit) {
     visit("images.tls_ca", c.images.tls_ca, AbsolutePath{});
     visit("images.refresh", c.images.refresh_weekly, refreshes);
 
+    visit("streams.idle_timeout", c.streams.idle_timeout, Span{.bare = 1s, .min = 1s, .max = 24h * 365});
+    visit("streams.per_identity", c.streams.per_identity, Whole{.min = 1, .max = 65536});
+
+    visit("forwards.privileged_ports", c.forwards.privileged_ports, Flag{});
+    visit("forwards.all_addresses", c.forwards.all_addresses, Flag{});
+
+    visit("guest_access.max_file_size", c.guest_access.max_file_size, Size{.min = 1});
+
     visit("tailscale.socket", c.tailscale.socket, AbsolutePath{});
 
     visit("logging.level", c.logging.level, levels);

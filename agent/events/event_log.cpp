@@ -55,8 +55,21 @@ void EventLog::publish(std::string_view type, const std::string& subject, std::s
     else
         subjects_.insert_or_assign(subject, version);
     if (waiting_.size() >= max_waiting)
-        std::erase_if(waiting_, [&subject](const Waiting& older) { return older.subject == subject; });
+        std::erase_if(waiting_,
+                      [&subject](const Waiting& older) { return !older.incident && older.subject == subject; });
     waiting_.push_back({std::string{type}, subject, std::move(version), json_text(data), clock_.wall()});
+    published_.notify();
+}
+
+void EventLog::tell(std::string_view type, std::string subject, const boost::json::object& data) {
+    const auto waiting = std::ranges::count_if(waiting_, &Waiting::incident);
+    if (std::cmp_greater_equal(waiting, max_waiting)) {
+        const auto oldest = std::ranges::find_if(waiting_, &Waiting::incident);
+        log_.warn("too many events wait to be written; one is left out",
+                  {{"event", oldest->type}, {"subject", oldest->subject}, {"data", oldest->data}});
+        waiting_.erase(oldest);
+    }
+    waiting_.push_back({std::string{type}, std::move(subject), {}, json_text(data), clock_.wall(), true});
     published_.notify();
 }
 
@@ -144,8 +157,10 @@ asio::awaitable<void> EventLog::write(std::deque<Waiting> batch) {
 
 storage::Changes EventLog::to_changes(const std::deque<Event>& events, const std::deque<Waiting>& batch) {
     auto changes = std::exchange(unwritten_, {});
+    // What an incident is about stays as it was told last.
     for (std::size_t i = 0; i < events.size(); ++i)
-        changes.emplace_back(storage::EventRow{events[i].id, batch[i].subject, batch[i].version, *events[i].text});
+        changes.emplace_back(storage::EventRow{events[i].id, batch[i].incident ? std::string{} : batch[i].subject,
+                                               batch[i].version, *events[i].text});
     since_prune_ += events.size();
     if (since_prune_ >= prune_interval) {
         changes.emplace_back(storage::PruneEvents{max_kept});

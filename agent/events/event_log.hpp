@@ -4,7 +4,8 @@
 // was read is there for whoever resumes after a crash. A database that takes no
 // more keeps no event from its readers. Events tell of state, not of steps: with
 // each goes the whole subject, and what a crash kept from being told is told
-// when the next start finds the subject other than it was told last.
+// when the next start finds the subject other than it was told last. But for
+// incidents, which leave nothing to be found: each is told once, with what it was.
 #pragma once
 
 #include "base/clock.hpp"
@@ -53,6 +54,9 @@ public:
     // `version`: of the subject, as it is told now; empty: it is gone. Published however often, the same version is
     // told once.
     void publish(std::string_view type, const std::string& subject, std::string version, boost::json::object data);
+    // An incident about `subject`, which says nothing of what that is now. More than max_waiting of them at a time, and
+    // the oldest is left out.
+    void tell(std::string_view type, std::string subject, const boost::json::object& data);
     // What was told of `subject` last, or is about to be; nullptr: nothing, or that it is gone.
     [[nodiscard]] const std::string* told(const std::string& subject) const;
     [[nodiscard]] const std::map<std::string, std::string>& subjects() const noexcept { return subjects_; }
@@ -96,6 +100,7 @@ private:
         std::string version;
         std::string data;  // JSON
         base::Wall time;
+        bool incident = false;
     };
 
     boost::asio::awaitable<void> write(std::deque<Waiting> batch);

@@ -31,9 +31,21 @@ bool flag(const json::object& o, std::string_view key) {
     return v != nullptr && v->is_bool() && v->get_bool();
 }
 
+json::object object(const json::object& o, std::string_view key) {
+    const auto* v = o.if_contains(key);
+    return v != nullptr && v->is_object() ? v->get_object() : json::object{};
+}
+
 }  // namespace
 
 std::string_view name_of(OperationState state) noexcept { return state_names.at(static_cast<std::size_t>(state)); }
+
+std::size_t OperationAnswer::size() const { return expired || texts.empty() ? 0 : json::serialize(texts).size(); }
+
+void OperationAnswer::expire() {
+    for (auto& text : texts) text.value() = nullptr;
+    expired = true;
+}
 
 std::string to_document(const Operation& op) {
     json::object doc{
@@ -59,6 +71,9 @@ std::string to_document(const Operation& op) {
     if (op.cancel_requested) doc["cancel_requested"] = true;
     if (op.undoing) doc["undoing"] = base::to_json(*op.undoing);
     if (op.error) doc["error"] = base::to_json(*op.error);
+    if (op.answer)
+        doc["answer"] =
+            json::object{{"facts", op.answer->facts}, {"texts", op.answer->texts}, {"expired", op.answer->expired}};
     return json::serialize(doc);
 }
 
@@ -95,6 +110,9 @@ base::Result<Operation> operation_from_document(std::string_view document) {
         for (const auto& step : steps->get_array())
             if (step.is_object())
                 op.steps.push_back({text(step.get_object(), "name"), flag(step.get_object(), "done")});
+    if (const auto* answer = o.if_contains("answer"); answer != nullptr && answer->is_object())
+        op.answer = {object(answer->get_object(), "facts"), object(answer->get_object(), "texts"),
+                     flag(answer->get_object(), "expired")};
     if (const auto* plan = o.if_contains("plan"); plan != nullptr && plan->is_object()) op.plan = plan->get_object();
     return op;
 }

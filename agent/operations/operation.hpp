@@ -7,12 +7,17 @@
 
 #include <boost/json/object.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace ghost::agent {
+
+// Runs a program in a guest. One that is cut off may have done its work all the same.
+inline constexpr std::string_view guest_exec_kind = "vm.exec";
 
 enum class OperationState : std::uint8_t { pending, running, succeeded, failed, cancelled };
 [[nodiscard]] std::string_view name_of(OperationState state) noexcept;
@@ -46,6 +51,17 @@ struct StepRecord {
     bool done = false;
 };
 
+// What the work answers with, where that is more than a resource to look at.
+struct OperationAnswer {
+    boost::json::object facts;  // small: shown wherever the operation is
+    boost::json::object texts;  // large: shown with the operation alone, and not for as long as that is kept
+    bool expired = false;       // each of the texts is null
+
+    // How much of memory and of the database the texts take, about.
+    [[nodiscard]] std::size_t size() const;
+    void expire();
+};
+
 struct Operation {
     std::string id;
     std::string kind;  // "vm.create", "image.add", ...
@@ -55,8 +71,9 @@ struct Operation {
     bool cancellable = false;
     bool exclusive = true;  // false: passed beside another of its target (a forced stop); not shown
     Progress progress;
-    std::optional<base::Error> error;  // why it failed; of one that waits to try again: why its last try did
-    std::string result_href;           // set when it succeeded and there is something to look at
+    std::optional<base::Error> error;            // why it failed; of one that waits to try again: why its last try did
+    std::string result_href;                     // set when it succeeded and there is something to look at
+    std::optional<OperationAnswer> answer = {};  // when it succeeded and has one: its result, instead of the href
     std::string request_id;
     std::string traceparent;  // of the request; empty on operations of versions that didn't keep it
     std::string requested_by;

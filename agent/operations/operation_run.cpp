@@ -90,6 +90,8 @@ asio::awaitable<void> OperationService::run(std::shared_ptr<Live> live, Work wor
         if (outcome.result) {
             ended.state = OperationState::succeeded;
             ended.error.reset();
+            ended.answer = std::move(outcome.answer);
+            keep_texts(ended, outcome.changes);
         } else {
             ended.state = live->cancel_requested() && outcome.result.error().code == base::Errc::cancelled
                               ? OperationState::cancelled
@@ -115,6 +117,27 @@ asio::awaitable<void> OperationService::run(std::shared_ptr<Live> live, Work wor
     changed(op);
     live->ended.notify();
     if (all_.size() > max_history + max_unfinished) forget_old(0);
+}
+
+// Makes room for the texts of one that ends, in memory at once and in the database with its end.
+void OperationService::keep_texts(const Operation& ended, storage::Changes& changes) {
+    const auto size = ended.answer ? ended.answer->size() : 0;
+    if (size == 0) return;
+    texts_size_ += size;
+    for (auto it = texts_.begin(); texts_size_ > max_texts && it != texts_.end();) {
+        const auto found = all_.find(it->first);
+        // The end of one may not be written yet.
+        if (found != all_.end() && !found->second->answer) {
+            ++it;
+            continue;
+        }
+        texts_size_ -= it->second;
+        it = texts_.erase(it);
+        if (found == all_.end()) continue;
+        found->second->answer->expire();
+        changes.emplace_back(to_row(*found->second));
+    }
+    texts_.emplace_back(ended.id, size);
 }
 
 // An end that isn't on disk hasn't happened: keep trying while the agent lives. False: the agent stops first.

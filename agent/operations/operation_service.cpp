@@ -48,6 +48,10 @@ std::vector<Operation> OperationService::restore(const std::vector<storage::Oper
         }
         auto kept = std::make_shared<Operation>(std::move(*op));
         all_.emplace(kept->id, kept);
+        if (const auto size = kept->answer ? kept->answer->size() : 0; size > 0) {
+            texts_.emplace_back(kept->id, size);
+            texts_size_ += size;
+        }
         if (is_terminal(kept->state)) continue;
         if (kept->exclusive) locked_.emplace(kept->target.id, kept->id);
         unfinished.push_back(*kept);
@@ -132,7 +136,8 @@ base::Result<OperationService::Ptr> OperationService::begun_with(const base::Ide
     if (!*id) return nullptr;
     auto op = find(**id);
     // What the agent's own end took back was no answer to the request.
-    if (op && op->error && op->error->code == base::Errc::interrupted) return nullptr;
+    const bool interrupted = op && op->error && op->error->code == base::Errc::interrupted;
+    if (interrupted && op->kind != guest_exec_kind) return nullptr;
     return op;
 }
 
@@ -259,6 +264,10 @@ void OperationService::forget_old(std::int64_t finished_before_ms) {
         if (!old && excess == 0) return false;
         if (!old) --excess;
         if (on_forgotten) on_forgotten(op.id);
+        if (const auto it = std::ranges::find(texts_, op.id, &Texts::first); it != texts_.end()) {
+            texts_size_ -= it->second;
+            texts_.erase(it);
+        }
         return true;
     });
 }

@@ -16,10 +16,15 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 
+#include <cstddef>
+#include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace ghost::agent {
@@ -71,6 +76,7 @@ struct Outcome {
     base::Result<void> result;
     storage::Changes changes;
     std::function<void()> applied;
+    std::optional<OperationAnswer> answer = {};  // of one that succeeded
 };
 using Work = std::function<boost::asio::awaitable<Outcome>(OperationControl&)>;
 
@@ -157,9 +163,12 @@ public:
     static constexpr std::size_t max_unfinished = 256;
     static constexpr std::uint32_t max_history = 10'000;
     static constexpr std::chrono::hours history{24 * 7};
+    // Bytes of answers' texts that are kept, the youngest; older ones expire before their operations do.
+    static constexpr std::size_t max_texts = 16U << 20U;
 
 private:
-    class Live;  // a running operation's control
+    class Live;                                         // a running operation's control
+    using Texts = std::pair<std::string, std::size_t>;  // an operation's id and how much its answer's texts take
 
     boost::asio::awaitable<void> run(std::shared_ptr<Live> live, Work work);
     boost::asio::awaitable<bool> commit_end(const Operation& ended, storage::Changes changes);
@@ -169,6 +178,7 @@ private:
     [[nodiscard]] base::Result<void> acceptable(const OperationRequest& request) const;
     void changed(const Operation& operation);
     void forget_old(std::int64_t finished_before_ms);
+    void keep_texts(const Operation& ended, storage::Changes& changes);
 
     boost::asio::any_io_executor executor_;
     base::Clock& clock_;
@@ -181,8 +191,10 @@ private:
     std::map<std::string, std::shared_ptr<Operation>> all_;  // by id: UUIDv7, hence by age
     std::map<std::string, std::shared_ptr<Live>> live_;      // by id
     std::map<std::string, std::string> locked_;              // target id -> operation id
-    bool closed_ = false;                                    // no more begin()
-    bool stopping_ = false;                                  // and what runs is being interrupted
+    std::deque<Texts> texts_;                                // of answers, in the order of their coming
+    std::size_t texts_size_ = 0;
+    bool closed_ = false;    // no more begin()
+    bool stopping_ = false;  // and what runs is being interrupted
 };
 
 [[nodiscard]] storage::OperationRow to_row(const Operation& operation);

@@ -29,7 +29,8 @@ struct OrphanParts {
     base::Log& log;
 };
 
-// Where ours would be. Files whose names aren't of our making are never looked at.
+// Where ours would be. Files whose names aren't of our making are never looked at, nor is what is no regular file: the
+// consoles' sockets take no room.
 struct OrphanPlaces {
     std::string disks;
     std::string consoles;

@@ -135,6 +135,7 @@ asio::awaitable<void> GuestSampler::sample_addresses(std::string id) {
     if (all.empty()) co_return;
     auto seen = vm->observed;
     seen.addresses.assign(all.begin(), all.end());
+    seen.leases.assign(addresses->leases.begin(), addresses->leases.end());
     seen.addresses_from = addresses->leases.empty() ? "guest_agent" : "dhcp_lease";
     index_.observe(id, std::move(seen));
 }

@@ -25,6 +25,7 @@ Observer::Observer(asio::any_io_executor executor, virt::Hypervisor& hypervisor,
       log_(log),
       guests_(executor, hypervisor, index, clock, log),
       readiness_(executor, hypervisor, index, clock, log),
+      host_keys_(executor, hypervisor, index, clock, log),
       refreshers_(executor, log),
       synced_changed_(executor) {
     index_.on_erased = [this](std::string_view id) {
@@ -33,20 +34,24 @@ Observer::Observer(asio::any_io_executor executor, virt::Hypervisor& hypervisor,
     };
     guests_.ready = [this] { return synced_; };
     readiness_.ready = [this] { return synced_; };
+    host_keys_.ready = [this] { return synced_; };
 }
 
 void Observer::forget_guest(std::string_view id) {
     guests_.forget(id);
     readiness_.forget(id);
+    host_keys_.forget(id);
 }
 
 // The same QEMU, but cloud-init runs again.
 void Observer::boots_anew(std::string_view id) {
     readiness_.forget(id);
+    host_keys_.forget(id);
     const auto* vm = index_.find(id);
     if (vm == nullptr) return;
     auto seen = vm->observed;
     seen.guest = {};
+    seen.ssh_host_keys.clear();
     index_.observe(id, std::move(seen));
 }
 
@@ -203,6 +208,13 @@ void Observer::apply(const virt::DomainInfo& domain) {
     seen.power_reason = domain.power_reason;
     seen.live_vcpus = domain.live_vcpus;
     seen.live_memory_mib = domain.live_memory_mib;
+    seen.macs.clear();
+    for (const auto& nic : domain.nics) {
+        auto mac = nic.mac;
+        for (auto& c : mac)
+            if (c >= 'A' && c <= 'F') c = static_cast<char>(c - 'A' + 'a');
+        if (!mac.empty()) seen.macs.push_back(std::move(mac));
+    }
     seen.disk_paths.clear();
     for (const auto& disk : domain.disks)
         if (!disk.path.empty()) seen.disk_paths.push_back(disk.path);
@@ -216,15 +228,19 @@ void Observer::apply(const virt::DomainInfo& domain) {
     if (!runs) {
         seen.addresses.clear();
         seen.addresses_from.clear();
+        seen.leases.clear();
         seen.running_since.reset();
         seen.usage.reset();
         seen.guest = {};
+        seen.ssh_host_keys.clear();
         forget_guest(domain.uuid);
     } else if (domain.running_since) {
         // It was off in between, and nobody told.
         if (seen.running_since && seen.running_since != domain.running_since) {
             seen.guest = {};
+            seen.ssh_host_keys.clear();
             readiness_.forget(domain.uuid);
+            host_keys_.forget(domain.uuid);
         }
         seen.running_since = domain.running_since;
     } else if (!ran || !seen.running_since) {
@@ -243,6 +259,7 @@ void Observer::vanished(std::string_view id) {
     }
     Observed seen;
     seen.power = vm->phase == Phase::ready ? virt::Power::unknown : virt::Power::off;
+    seen.forwards = vm->observed.forwards;  // of this host's ports, whatever the hypervisor has
     seen.at = clock_.wall();
     index_.observe(id, std::move(seen));
 }

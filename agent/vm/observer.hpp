@@ -3,6 +3,7 @@
 #pragma once
 
 #include "agent/vm/guest_sampler.hpp"
+#include "agent/vm/host_keys_sampler.hpp"
 #include "agent/vm/readiness_sampler.hpp"
 #include "agent/vm/reading_order.hpp"
 #include "agent/vm/vm_index.hpp"
@@ -34,6 +35,8 @@ public:
 
     // How far cloud-init is in each, until cancelled.
     [[nodiscard]] boost::asio::awaitable<void> sample_readiness_forever() { return readiness_.run(); }
+    // The keys of each one's SSH server, until cancelled.
+    [[nodiscard]] boost::asio::awaitable<void> sample_host_keys_forever() { return host_keys_.run(); }
     // While what it returns lives, the guest is asked every few seconds.
     [[nodiscard]] ReadinessSampler::Awaited await_readiness(const std::string& id) { return {readiness_, id}; }
 
@@ -83,6 +86,7 @@ private:
     ReadingOrder order_;
     GuestSampler guests_;
     ReadinessSampler readiness_;
+    HostKeysSampler host_keys_;
     base::TaskGroup refreshers_;
     std::set<std::string> pending_;
     base::Notifier synced_changed_;

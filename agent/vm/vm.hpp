@@ -34,6 +34,18 @@ struct Nic {
     std::string network;
 };
 
+enum class Protocol : std::uint8_t { tcp, udp };
+[[nodiscard]] std::string_view name_of(Protocol protocol) noexcept;
+// A port of this host whose traffic goes to a port of the guest.
+struct Forward {
+    std::string host_address = "127.0.0.1";  // or "0.0.0.0": every one; or "tailscale": those in the tailnet
+    std::uint16_t host_port = 0;
+    std::uint16_t guest_port = 0;
+    Protocol protocol = Protocol::tcp;
+
+    [[nodiscard]] bool operator==(const Forward&) const = default;
+};
+
 struct VmSpec {
     std::string image;
     std::uint64_t disk_gib = 0;
@@ -46,6 +58,8 @@ struct VmSpec {
     CloudInit cloud_init;
     std::map<std::string, ExtraDisk> disks;
     std::map<std::string, Nic> nics;
+    std::map<std::string, Forward> forwards;
+    bool guest_access = false;  // commands may be run and files moved in the guest, through its agent
 };
 
 // Where the parts of a managed VM are; fixed when its create is accepted, so that an undo knows what to look for.
@@ -58,6 +72,7 @@ struct VmPlan {
     std::map<std::string, std::string> disks;  // extra disk -> path
     std::string seed;                          // path of the NoCloud image
     std::string console_log;
+    std::string console_socket;               // empty: the console is a pseudo-terminal
     std::map<std::string, std::string> macs;  // nic -> MAC
     bool adopted = false;                     // others defined it: its files may lie anywhere
 };
@@ -80,6 +95,15 @@ struct GuestReadiness {
     [[nodiscard]] bool operator==(const GuestReadiness&) const = default;
 };
 
+// Whether all forwards of a VM listen.
+struct ForwardsState {
+    bool listening = false;
+    std::string reason = {};   // snake_case: "listening", "port_taken", ...
+    std::string message = {};  // of each one that doesn't, and why
+
+    [[nodiscard]] bool operator==(const ForwardsState&) const = default;
+};
+
 struct Observed {
     bool present = false;  // the hypervisor knows the domain
     virt::Power power = virt::Power::unknown;
@@ -87,8 +111,12 @@ struct Observed {
     unsigned live_vcpus = 0;
     std::uint64_t live_memory_mib = 0;
     std::vector<std::string> addresses = {};
-    std::string addresses_from = {};  // "dhcp_lease" | "guest_agent", while there are any
-    GuestReadiness guest = {};        // of a managed VM that runs
+    std::string addresses_from = {};              // "dhcp_lease" | "guest_agent", while there are any
+    std::vector<std::string> leases = {};         // those of `addresses` that libvirt gave out; not shown
+    std::vector<std::string> macs = {};           // of its network cards, in small letters; not shown
+    GuestReadiness guest = {};                    // of a managed VM that runs
+    std::vector<std::string> ssh_host_keys = {};  // likewise, as the guest shows them: "ssh-ed25519 AAAA..."
+    std::optional<ForwardsState> forwards = {};   // while they are to listen
     std::optional<base::Wall> running_since = {};
     std::optional<VmUsage> usage = {};
     std::vector<std::string> disk_paths = {};     // of the files that its disks have open now; not shown

@@ -22,6 +22,8 @@ constexpr std::string_view wait_for_key = "wait_for";
 constexpr std::string_view disk_given = "disk_given";                // the size is the caller's, not ours
 constexpr std::string_view waits_for_address = "waits_for_address";  // of earlier versions: a bool
 
+constexpr std::size_t longest_socket_path = 107;  // bytes, of what a sockaddr_un holds
+
 WaitFor planned_wait(const json::object& plan) {
     if (const auto* wait = plan.if_contains(wait_for_key); wait != nullptr && wait->is_string())
         return wait_for_named(wait->get_string());
@@ -44,6 +46,8 @@ std::vector<std::string> would_create(const Vm& vm) {
     would.emplace_back("make its cloud-init seed");
     would.push_back(
         fmt::format("define the domain {}: {} vCPUs, {} MiB of memory", vm.name, vm.spec.vcpus, vm.spec.memory_mib));
+    for (const auto& [name, forward] : vm.spec.forwards)
+        would.push_back(fmt::format("forward {} ({})", describe(forward), name));
     if (vm.spec.power_on) would.push_back("start " + vm.name);
     return would;
 }
@@ -95,6 +99,8 @@ base::Result<Vm> VmService::plan(const CreateVm& request) const {
         vm.plan.disks[name] = fmt::format("{}/{}-{}.qcow2", placement_.disks, vm.id, name);
     vm.plan.seed = fmt::format("{}/{}-seed.iso", placement_.disks, vm.id);
     vm.plan.console_log = fmt::format("{}/{}.log", placement_.consoles, vm.id);
+    if (auto socket = fmt::format("{}/{}.sock", placement_.consoles, vm.id); socket.size() <= longest_socket_path)
+        vm.plan.console_socket = std::move(socket);
     for (const auto& [name, nic] : vm.spec.nics) vm.plan.macs[name] = base::make_mac(p_.random);
     return vm;
 }
@@ -390,6 +396,7 @@ VmService::Done VmService::define(Vm vm, virt::Hypervisor::Stalled stalled) {
     spec.seed_path = vm.plan.seed;
     for (const auto& [name, nic] : vm.spec.nics) spec.nics.push_back({name, nic.network, vm.plan.macs.at(name)});
     spec.console_log = vm.plan.console_log;
+    spec.console_socket = vm.plan.console_socket;
     auto known = vm;
     known.phase = Phase::ready;
     spec.record = to_document(known);

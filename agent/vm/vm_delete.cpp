@@ -158,15 +158,17 @@ VmService::Done VmService::remove_files(Vm vm) {
     co_return result;
 }
 
-// The log of the serial console, and those that libvirt's log daemon put aside when it grew: <id>.log.0 and on.
+// The log of the serial console, and those that libvirt's log daemon put aside when it grew: <id>.log.0 and on. Its
+// socket goes when its QEMU ends, unless the host's power does.
 VmService::Done VmService::remove_console(Vm vm) {
-    if (vm.plan.console_log.empty()) co_return base::Result<void>{};
+    base::Result<void> result;
+    if (!vm.plan.console_socket.empty()) result = co_await p_.files.remove(vm.plan.console_socket);
+    if (vm.plan.console_log.empty()) co_return result;
     const std::filesystem::path log{vm.plan.console_log};
     const auto directory = log.parent_path().string();
     const auto names = co_await p_.files.list(directory);
-    if (!names && names.error().code == base::Errc::not_found) co_return base::Result<void>{};
+    if (!names && names.error().code == base::Errc::not_found) co_return result;
     if (!names) co_return base::fail(names.error());
-    base::Result<void> result;
     for (const auto& name : *names)
         if (name == log.filename() || name.starts_with(log.filename().string() + "."))
             if (auto removed = co_await p_.files.remove(fmt::format("{}/{}", directory, name)); !removed)

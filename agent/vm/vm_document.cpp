@@ -24,6 +24,12 @@ json::object spec_json(const VmSpec& spec) {
     for (const auto& [name, disk] : spec.disks) disks[name] = json::object{{"size_gib", disk.size_gib}};
     json::object nics;
     for (const auto& [name, nic] : spec.nics) nics[name] = json::object{{"network", nic.network}};
+    json::object forwards;
+    for (const auto& [name, forward] : spec.forwards)
+        forwards[name] = json::object{{"host_address", forward.host_address},
+                                      {"host_port", forward.host_port},
+                                      {"guest_port", forward.guest_port},
+                                      {"protocol", name_of(forward.protocol)}};
     return {{"image", spec.image},
             {"disk_gib", spec.disk_gib},
             {"vcpus", spec.vcpus},
@@ -34,7 +40,9 @@ json::object spec_json(const VmSpec& spec) {
             {"firmware", spec.firmware == virt::Firmware::uefi ? "uefi" : "bios"},
             {"cloud_init", std::move(cloud_init)},
             {"disks", std::move(disks)},
-            {"nics", std::move(nics)}};
+            {"nics", std::move(nics)},
+            {"forwards", std::move(forwards)},
+            {"guest_access", spec.guest_access}};
 }
 
 json::object labels_json(const Labels& labels) {
@@ -74,6 +82,7 @@ json::object status_json(const Vm& vm, std::string_view operation, base::Wall no
                         {"power", virt::name_of(seen.power)},
                         {"power_reason", seen.power_reason},
                         {"addresses", json::array(seen.addresses.begin(), seen.addresses.end())},
+                        {"ssh_host_keys", json::array(seen.ssh_host_keys.begin(), seen.ssh_host_keys.end())},
                         {"uptime_s", nullptr},
                         {"usage", nullptr},
                         {"conditions", conditions_json(vm.conditions)},
@@ -125,6 +134,8 @@ std::string_view name_of(Verdict verdict) noexcept {
     return "unknown";
 }
 
+std::string_view name_of(Protocol protocol) noexcept { return protocol == Protocol::udp ? "udp" : "tcp"; }
+
 std::string_view name_of(WaitFor wait_for) noexcept {
     switch (wait_for) {
         case WaitFor::running: return "running";
@@ -138,6 +149,19 @@ WaitFor wait_for_named(std::string_view name) noexcept {
     for (const auto wait : {WaitFor::address, WaitFor::guest_ready})
         if (name == name_of(wait)) return wait;
     return WaitFor::running;
+}
+
+std::optional<ForwardRefusal> refusal_of(const Forward& forward, const ForwardRules& rules) {
+    if (forward.host_port < first_unprivileged_port && !rules.privileged_ports)
+        return ForwardRefusal{"host_port",
+                              fmt::format("port {} is below {}: this host's configuration doesn't allow that "
+                                          "(forwards.privileged_ports)",
+                                          forward.host_port, first_unprivileged_port)};
+    if (forward.host_address == "0.0.0.0" && !rules.all_addresses)
+        return ForwardRefusal{
+            "host_address",
+            "0.0.0.0 is every address of this host: its configuration doesn't allow that (forwards.all_addresses)"};
+    return std::nullopt;
 }
 
 base::Result<CreateVm> read_create(const json::value& body, const VmDefaults& defaults) {
@@ -169,7 +193,7 @@ base::Result<CreateVm> read_create(const json::value& body, const VmDefaults& de
     return create;
 }
 
-base::Result<VmPatch> read_patch(const json::value& body, const Vm& current) {
+base::Result<VmPatch> read_patch(const json::value& body, const Vm& current, const ForwardRules& rules) {
     std::vector<base::Fault> faults;
     if (!body.is_object()) {
         faults.push_back({"", "expected an object (a JSON merge patch), got " + describe(body)});
@@ -184,7 +208,7 @@ base::Result<VmPatch> read_patch(const json::value& body, const Vm& current) {
     fields::label_changes(top, current.labels, patch);
     if (const auto* spec = top.object("spec")) {
         JsonReader reader{*spec, top.at("spec"), faults};
-        fields::patch_spec(reader, current.spec, patch);
+        fields::patch_spec(reader, current.spec, rules, patch);
         reader.finish();
     }
     for (const auto* fixed : {"id", "name", "managed", "generation", "created_at", "status"})
@@ -195,6 +219,21 @@ base::Result<VmPatch> read_patch(const json::value& body, const Vm& current) {
     top.finish();
     if (!faults.empty()) return base::fail(validation_error(std::move(faults)));
     return patch;
+}
+
+void apply_forwards(const VmPatch& patch, std::map<std::string, Forward>& forwards) {
+    if (patch.clear_forwards) forwards.clear();
+    for (const auto& [name, forward] : patch.forwards) {
+        if (forward)
+            forwards[name] = *forward;
+        else
+            forwards.erase(name);
+    }
+}
+
+std::string describe(const Forward& forward) {
+    return fmt::format("{}:{}/{} to the guest's port {}", forward.host_address, forward.host_port,
+                       name_of(forward.protocol), forward.guest_port);
 }
 
 std::string to_document(const Vm& vm) {
@@ -216,6 +255,7 @@ std::string to_document(const Vm& vm) {
                               {"disks", strings_json(vm.plan.disks)},
                               {"seed", vm.plan.seed},
                               {"console_log", vm.plan.console_log},
+                              {"console_socket", vm.plan.console_socket},
                               {"macs", strings_json(vm.plan.macs)},
                               {"adopted", vm.plan.adopted}}},
     };
@@ -254,6 +294,7 @@ base::Result<Vm> vm_from_document(std::string_view document) {
                    .disks = strings_from(reader.object("disks")),
                    .seed = text(reader, "seed"),
                    .console_log = text(reader, "console_log"),
+                   .console_socket = text(reader, "console_socket"),
                    .macs = strings_from(reader.object("macs")),
                    .adopted = reader.boolean("adopted").value_or(false)};
     }

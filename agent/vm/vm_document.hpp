@@ -16,11 +16,25 @@
 
 namespace ghost::agent {
 
+// Which ports of this host VMs may have: the configuration's say.
+struct ForwardRules {
+    bool privileged_ports = false;  // below 1024
+    bool all_addresses = false;     // "0.0.0.0"
+};
+// Why this host's configuration doesn't let it listen; empty: it does. `member`: which of the forward's is at fault.
+struct ForwardRefusal {
+    std::string_view member;
+    std::string reason;
+};
+[[nodiscard]] std::optional<ForwardRefusal> refusal_of(const Forward& forward, const ForwardRules& rules);
+
+// What the configuration says of VMs.
 struct VmDefaults {
     unsigned vcpus = 2;
     std::uint64_t memory_mib = 2048;
     std::uint64_t disk_gib = 20;
     std::string network = "default";
+    ForwardRules forwards = {};
 };
 
 enum class WaitFor : std::uint8_t { running, address, guest_ready };
@@ -51,8 +65,18 @@ struct VmPatch {
     std::optional<unsigned> vcpus;
     std::optional<std::uint64_t> memory_mib;
     std::optional<std::uint64_t> disk_gib;
+    std::map<std::string, std::optional<Forward>> forwards;  // whole, as they are to be; nullopt removes
+    bool clear_forwards = false;                             // "forwards": null
+    std::optional<bool> guest_access;
 };
-[[nodiscard]] base::Result<VmPatch> read_patch(const boost::json::value& body, const Vm& current);
+// What the patch makes of a VM's forwards.
+void apply_forwards(const VmPatch& patch, std::map<std::string, Forward>& forwards);
+// `rules` hold for the forwards that the patch changes; what stands already isn't judged anew.
+[[nodiscard]] base::Result<VmPatch> read_patch(const boost::json::value& body, const Vm& current,
+                                               const ForwardRules& rules = {});
+
+// "127.0.0.1:8080/tcp to the guest's port 80", for a sentence.
+[[nodiscard]] std::string describe(const Forward& forward);
 
 // All of a managed VM but what was observed.
 [[nodiscard]] std::string to_document(const Vm& vm);

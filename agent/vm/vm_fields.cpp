@@ -8,6 +8,9 @@
 
 #include <algorithm>
 #include <cctype>
+#include <functional>
+#include <map>
+#include <utility>
 
 namespace ghost::agent::fields {
 namespace json = boost::json;
@@ -137,6 +140,101 @@ void read_disks(JsonReader& reader, VmSpec& spec) {
     });
 }
 
+// What the members say over what `forward` is; in a merge patch null puts one back to its default. Nullopt: a fault.
+std::optional<Forward> read_forward(JsonReader& reader, Forward forward, bool null_resets) {
+    const auto faults = reader.faults().size();
+    const auto is_default = [&](std::string_view key) { return null_resets && reader.is_null(key); };
+    const auto port = [&reader](std::string_view key, std::uint16_t otherwise) {
+        const auto n = reader.integer(key, 1, UINT16_MAX);
+        if (otherwise == 0) reader.require(key);
+        return n ? static_cast<std::uint16_t>(*n) : otherwise;
+    };
+    if (is_default("host_address"))
+        forward.host_address = Forward{}.host_address;
+    else if (auto address = reader.one_of("host_address", {"127.0.0.1", "0.0.0.0", "tailscale"}))
+        forward.host_address = std::move(*address);
+    forward.host_port = port("host_port", forward.host_port);
+    forward.guest_port = port("guest_port", forward.guest_port);
+    if (is_default("protocol"))
+        forward.protocol = Protocol::tcp;
+    else if (const auto protocol = reader.one_of("protocol", {"tcp", "udp"}))
+        forward.protocol = *protocol == "udp" ? Protocol::udp : Protocol::tcp;
+    return reader.faults().size() == faults ? std::optional{forward} : std::nullopt;
+}
+
+void judge_forward(JsonReader& reader, const Forward& forward, const ForwardRules& rules) {
+    if (auto refused = refusal_of(forward, rules)) reader.fault(refused->member, std::move(refused->reason));
+}
+
+bool is_same_port(const Forward& a, const Forward& b) {
+    return a.host_address == b.host_address && a.host_port == b.host_port && a.protocol == b.protocol;
+}
+
+// A fault for each of those that `is_new` holds for and that has the port of another one.
+void refuse_shared_ports(JsonReader& reader, const std::map<std::string, Forward>& forwards,
+                         const std::function<bool(const std::string&)>& is_new) {
+    for (auto it = forwards.begin(); it != forwards.end(); ++it)
+        for (auto other = forwards.begin(); other != it; ++other) {
+            if (!is_same_port(it->second, other->second)) continue;
+            const auto& [name, rival] =
+                is_new(it->first) ? std::pair{it->first, other->first} : std::pair{other->first, it->first};
+            if (!is_new(name)) continue;
+            reader.faults().push_back(
+                {fmt::format("{}/{}/host_port", reader.at("forwards"), name),
+                 fmt::format("the forward {} has {}:{} ({}) already", rival, it->second.host_address,
+                             it->second.host_port, name_of(it->second.protocol))});
+        }
+}
+
+void read_forwards(JsonReader& reader, const ForwardRules& rules, VmSpec& spec) {
+    each_named(reader, "forwards", max_forwards, [&](std::string name, JsonReader& part) {
+        const auto forward = read_forward(part, {}, false);
+        if (!forward) return;
+        judge_forward(part, *forward, rules);
+        spec.forwards[std::move(name)] = *forward;
+    });
+    refuse_shared_ports(reader, spec.forwards, [](const std::string&) { return true; });
+}
+
+void forward_change(JsonReader& all, const json::key_value_pair& member, const VmSpec& current,
+                    const ForwardRules& rules, VmPatch& patch) {
+    const std::string name{member.key()};
+    if (member.value().is_null()) {
+        patch.forwards.emplace(name, std::nullopt);
+        return;
+    }
+    if (!is_part_name(name)) {
+        all.fault(name, fmt::format("a name is {}", part_rule));
+        return;
+    }
+    const auto* value = all.object(name);
+    if (value == nullptr) return;
+    const auto before = current.forwards.find(name);
+    const bool is_there = before != current.forwards.end();
+    JsonReader part{*value, all.at(name), all.faults()};
+    const auto forward = read_forward(part, is_there ? before->second : Forward{}, true);
+    part.finish();
+    if (!forward || (is_there && before->second == *forward)) return;
+    judge_forward(part, *forward, rules);
+    patch.forwards.emplace(name, *forward);
+}
+
+void forward_changes(JsonReader& reader, const VmSpec& current, const ForwardRules& rules, VmPatch& patch) {
+    if (reader.is_null("forwards")) {
+        patch.clear_forwards = true;
+        return;
+    }
+    const auto* object = reader.object("forwards");
+    if (object == nullptr) return;
+    JsonReader all{*object, reader.at("forwards"), reader.faults()};
+    for (const auto& member : *object) forward_change(all, member, current, rules, patch);
+    auto after = current.forwards;
+    apply_forwards(patch, after);
+    if (after.size() > max_forwards)
+        reader.fault("forwards", fmt::format("at most {} forwards, there would be {}", max_forwards, after.size()));
+    refuse_shared_ports(reader, after, [&patch](const std::string& name) { return patch.forwards.contains(name); });
+}
+
 void read_nics(JsonReader& reader, VmSpec& spec, const std::string& default_network) {
     if (!reader.has("nics")) {
         spec.nics["eth0"] = {default_network};
@@ -240,15 +338,17 @@ void create_spec(JsonReader& reader, const VmDefaults& defaults, CreateVm& creat
     }
     read_disks(reader, spec);
     read_nics(reader, spec, defaults.network);
+    read_forwards(reader, defaults.forwards, spec);
+    spec.guest_access = reader.boolean("guest_access").value_or(false);
 }
 
-void patch_spec(JsonReader& reader, const VmSpec& current, VmPatch& patch) {
+void patch_spec(JsonReader& reader, const VmSpec& current, const ForwardRules& rules, VmPatch& patch) {
     for (const auto* fixed : {"image", "firmware", "cloud_init", "disks", "nics"})
         if (reader.has(fixed)) {
             (void)reader.is_null(fixed);
             reader.fault(fixed,
-                         "is fixed when the VM is created; power, autostart, protected, vcpus, memory_mib and "
-                         "disk_gib can be changed");
+                         "is fixed when the VM is created; power, autostart, protected, vcpus, memory_mib, disk_gib, "
+                         "forwards and guest_access can be changed");
         }
     patch.vcpus = vcpus(reader);
     patch.memory_mib = reader.integer("memory_mib", min_memory_mib, max_memory_mib);
@@ -258,6 +358,8 @@ void patch_spec(JsonReader& reader, const VmSpec& current, VmPatch& patch) {
     patch.power_on = power(reader);
     patch.autostart = autostart(reader);
     patch.is_protected = reader.boolean("protected");
+    forward_changes(reader, current, rules, patch);
+    patch.guest_access = reader.boolean("guest_access");
 }
 
 void stored_spec(JsonReader& reader, VmSpec& spec) {
@@ -289,6 +391,14 @@ void stored_spec(JsonReader& reader, VmSpec& spec) {
                 JsonReader nic{member.value().get_object(), reader.at("nics"), reader.faults()};
                 spec.nics[std::string{member.key()}] = {nic.string("network", 4096).value_or("")};
             }
+    if (const auto* forwards = reader.object("forwards"))
+        for (const auto& member : *forwards)
+            if (member.value().is_object()) {
+                JsonReader part{member.value().get_object(), reader.at("forwards"), reader.faults()};
+                if (const auto forward = read_forward(part, {}, false))
+                    spec.forwards[std::string{member.key()}] = *forward;
+            }
+    spec.guest_access = reader.boolean("guest_access").value_or(false);
 }
 
 }  // namespace ghost::agent::fields

@@ -16,7 +16,7 @@ Labels labels(JsonReader& reader);
 void label_changes(JsonReader& reader, const Labels& current, VmPatch& patch);
 
 void create_spec(JsonReader& reader, const VmDefaults& defaults, CreateVm& create);
-void patch_spec(JsonReader& reader, const VmSpec& current, VmPatch& patch);
+void patch_spec(JsonReader& reader, const VmSpec& current, const ForwardRules& rules, VmPatch& patch);
 // What we wrote ourselves: types are checked, unknown members are left alone.
 void stored_spec(JsonReader& reader, VmSpec& spec);
 

@@ -10,7 +10,8 @@ namespace {
 
 auto visible(const Observed& o) {
     return std::tie(o.present, o.power, o.power_reason, o.live_vcpus, o.live_memory_mib, o.addresses, o.addresses_from,
-                    o.guest.ready, o.guest.reason, o.guest.message, o.missing_files, o.monitor_silent);
+                    o.guest.ready, o.guest.reason, o.guest.message, o.ssh_host_keys, o.forwards, o.missing_files,
+                    o.monitor_silent);
 }
 
 bool restart_required(const Vm& vm) {
@@ -44,6 +45,9 @@ std::vector<Condition> conditions_of(const Vm& vm, base::Wall now) {
         add("HasAddress", has, has ? seen.addresses_from : "not_reported_yet");
         if (vm.managed) judged("GuestReady", seen.guest.ready, seen.guest.reason, seen.guest.message);
     }
+    if (vm.managed && seen.forwards && !vm.spec.forwards.empty())
+        judged("ForwardsReady", seen.forwards->listening ? Verdict::yes : Verdict::no, seen.forwards->reason,
+               seen.forwards->message);
     if (vm.managed && vm.phase == Phase::ready && seen.present && seen.power != virt::Power::unknown) {
         const bool on = is_running(vm) || seen.power == virt::Power::suspended;
         if (vm.spec.power_on && !on)

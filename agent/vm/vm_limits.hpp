@@ -13,6 +13,8 @@ inline constexpr std::uint64_t max_disk_gib = 64ULL << 10;    // 64 TiB
 inline constexpr std::size_t max_extra_disks = 16;
 inline constexpr std::size_t max_nics = 8;
 inline constexpr std::size_t max_labels = 64;
+inline constexpr std::size_t max_forwards = 32;
+inline constexpr std::uint64_t first_unprivileged_port = 1024;
 inline constexpr std::size_t max_user_data = 512 * 1024;
 
 }  // namespace ghost::agent

@@ -28,6 +28,8 @@ void apply_patch(Vm& vm, const VmPatch& patch) {
     spec.vcpus = patch.vcpus.value_or(spec.vcpus);
     spec.memory_mib = patch.memory_mib.value_or(spec.memory_mib);
     spec.disk_gib = patch.disk_gib.value_or(spec.disk_gib);
+    apply_forwards(patch, spec.forwards);
+    spec.guest_access = patch.guest_access.value_or(spec.guest_access);
     if (to_document(vm) != before) ++vm.generation;
 }
 
@@ -40,6 +42,18 @@ void put_back(Vm& vm, const Vm& before, const VmPatch& patch) {
     vm.spec.disk_gib = std::max(before.spec.disk_gib, vm.plan.root_gib);  // a disk that has grown stays so
     if (wanted != patch.power_on.value_or(before.spec.power_on)) vm.spec.power_on = wanted;
     ++vm.generation;
+}
+
+void say_forwards(const std::map<std::string, Forward>& before, const std::map<std::string, Forward>& after,
+                  std::vector<std::string>& would) {
+    for (const auto& [name, forward] : before)
+        if (!after.contains(name)) would.push_back(fmt::format("no longer forward {} ({})", describe(forward), name));
+    for (const auto& [name, forward] : after)
+        if (const auto was = before.find(name); was == before.end())
+            would.push_back(fmt::format("forward {} ({})", describe(forward), name));
+        else if (was->second != forward)
+            would.push_back(
+                fmt::format("change the forward {} from {} to {}", name, describe(was->second), describe(forward)));
 }
 
 std::vector<std::string> would_update(const Vm& before, const Vm& after, const VmPatch& patch) {
@@ -56,6 +70,8 @@ std::vector<std::string> would_update(const Vm& before, const Vm& after, const V
     say("spec.vcpus", b.vcpus, a.vcpus);
     say("spec.memory_mib", b.memory_mib, a.memory_mib);
     say("spec.disk_gib", b.disk_gib, a.disk_gib);
+    say("spec.guest_access", b.guest_access, a.guest_access);
+    say_forwards(b.forwards, a.forwards, would);
     const bool resized = b.vcpus != a.vcpus || b.memory_mib != a.memory_mib || b.disk_gib != a.disk_gib;
     const bool runs = is_running(before);
     if (resized && runs && patch.power_on.value_or(true)) would.emplace_back("apply the new size at its next start");

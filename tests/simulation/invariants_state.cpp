@@ -108,7 +108,7 @@ void Inspection::files_have_owners() {
                                 base + "/core/.cert.pem.new", base + "/.identity.json.new"};
     for (const auto& [id, vm] : s_.machine.app().vms().all()) {
         if (!vm.managed) continue;
-        owned.insert({vm.plan.root_disk, vm.plan.seed, vm.plan.console_log});
+        owned.insert({vm.plan.root_disk, vm.plan.seed, vm.plan.console_log, vm.plan.console_socket});
         // Its name may have moved to a newer one.
         owned.insert(s_.machine.app().images().path_of(vm.plan.image_digest, vm.plan.image_format));
         // What was half written when its create couldn't be taken back goes with it.

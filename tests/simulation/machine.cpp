@@ -104,7 +104,10 @@ Machine::Machine(Dice& d, Trace& t)
         if (processes_off_) return base::Result<base::Exit>{base::fail(base::Errc::io_error, "the machine is off")};
         return qemu(argv);
     });
-    hypervisor.on_started = [this](const virt::DomainSpec& spec) { files.put(spec.console_log, "booting\n", 0600); };
+    hypervisor.on_started = [this](const virt::DomainSpec& spec) {
+        files.put(spec.console_log, "booting\n", 0600);
+        files.put(spec.console_socket, "", 0775);  // and its host is of those whose power fails: it stays
+    };
 }
 
 Machine::~Machine() { assert(state_ == State::down && "crash() it before those go who hear of its connections"); }

@@ -48,20 +48,36 @@ struct Stuck {
 
 }  // namespace
 
-TEST_CASE("a delete takes the console's logs along, those that were put aside, too") {
+TEST_CASE("a delete takes the console's socket and its logs along, those that were put aside, too") {
     World world;
     world.boot();
     world.add_image();
     const auto files_before = world.files.files();
     const auto id = world.create_vm();
     const auto logs = world.config.state_dir + "/consoles/";
-    for (const auto* end : {".log", ".log.0", ".log.1"}) world.files.put(logs + id + end, "booting");
+    CHECK(world.hypervisor->spec_of(id)->console_socket == logs + id + ".sock");
+    for (const auto* end : {".sock", ".log", ".log.0", ".log.1"}) world.files.put(logs + id + end, "booting");
     world.files.put(logs + "another.log", "not this VM's");
     CHECK(world.call(net::Method::del, "/v1/vms/web?wait=9").status == 200);
+    CHECK_FALSE(world.files.exists(logs + id + ".sock"));
     CHECK_FALSE(world.files.exists(logs + id + ".log"));
     CHECK_FALSE(world.files.exists(logs + id + ".log.0"));
     CHECK_FALSE(world.files.exists(logs + id + ".log.1"));
     CHECK(world.files.exists(logs + "another.log"));
+}
+
+TEST_CASE("a VM whose console's socket would have too long a name has a pseudo-terminal") {
+    World world;
+    const auto longest = 107 - std::string{"/consoles/.sock"}.size() - 36;
+    const auto given = GENERATE(0, 1);
+    world.config.state_dir = "/" + std::string(longest - 1 + static_cast<std::size_t>(given), 'd');
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    const auto* const spec = world.hypervisor->spec_of(id);
+    CHECK(spec->console_socket.size() == (given == 0 ? 107 : 0));
+    CHECK_FALSE(spec->console_log.empty());
+    CHECK(world.call(net::Method::del, "/v1/vms/web?wait=9").status == 200);
 }
 
 TEST_CASE("a VM shows that it is being deleted, and by which operation") {

@@ -44,6 +44,8 @@ TEST_CASE("files of ours that nobody owns are listed, and purged when asked") {
     world.files.put(disks + "theirs.qcow2", "x");
     world.files.put(disks + lost_id, "x");
     world.files.put("/var/lib/ghost/images/notes.txt", "x");
+    // No regular file, as a console's socket is none.
+    world.files.put_directory("/var/lib/ghost/consoles/" + lost_id + ".sock");
     auto sorted = orphans;
     std::ranges::sort(sorted);
     CHECK(listed(world) == sorted);

@@ -59,6 +59,8 @@ void World::boot() {
                                                     .local_addresses = [this] { return local_addresses; },
                                                     .tailscaled = tailscaled,
                                                     .network = network,
+                                                    .make_dialer = make_dialer,
+                                                    .ports = ports,
                                                     .logind = logind});
     std::exception_ptr fault;
     boost::asio::co_spawn(loop, app->start(), [&fault](const std::exception_ptr& e) { fault = e; });

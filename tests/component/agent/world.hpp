@@ -120,6 +120,8 @@ public:
     std::vector<std::string> local_addresses;
     net::Client* tailscaled = nullptr;
     net::NetworkWatch* network = nullptr;
+    std::function<std::unique_ptr<agent::GuestDialer>(const agent::VmIndex&)> make_dialer;
+    agent::Ports* ports = nullptr;
     agent::Logind* logind = nullptr;
     std::unique_ptr<agent::App> app;
 

@@ -127,3 +127,28 @@ TEST_CASE("a monitor that doesn't answer shows, with the time since it doesn't, 
     index.observe("1", seen);
     CHECK(condition(*index.find("1"), "MonitorAnswers") == nullptr);
 }
+
+TEST_CASE("whether a VM's forwards listen is a condition of those that have some") {
+    boost::asio::io_context loop;
+    fakes::VirtualClock clock;
+    VmIndex index{loop.get_executor(), clock, 1};
+    index.put(ready("1", "a"));
+    Observed seen{.present = true, .power = virt::Power::running};
+    seen.forwards = ForwardsState{false, "port_taken", "web: 127.0.0.1:8080 is taken by another program"};
+    index.observe("1", seen);
+    CHECK(condition(*index.find("1"), "ForwardsReady") == nullptr);
+    index.change("1", [](Vm& vm) { vm.spec.forwards["web"] = {"127.0.0.1", 8080, 80, Protocol::tcp}; });
+    const auto* taken = condition(*index.find("1"), "ForwardsReady");
+    REQUIRE(taken != nullptr);
+    CHECK(taken->status == Verdict::no);
+    CHECK(taken->reason == "port_taken");
+    CHECK(taken->message == seen.forwards->message);
+    const auto revision = index.find("1")->revision;
+    seen.macs = {"52:54:00:00:00:01"};
+    index.observe("1", seen);
+    CHECK(index.find("1")->revision == revision);
+    seen.forwards = ForwardsState{true, "listening", ""};
+    index.observe("1", seen);
+    CHECK(index.find("1")->revision > revision);
+    CHECK(condition(*index.find("1"), "ForwardsReady")->status == Verdict::yes);
+}
