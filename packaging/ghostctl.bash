@@ -17,7 +17,9 @@ _ghostctl() {
                 where+=("$word" "${COMP_WORDS[index + 1]:-}")
                 ((++index))
                 ;;
-            --idempotency-key | --after | --type | --subject | --reason) ((++index)) ;;
+            --idempotency-key | --after | --type | --subject | --reason | --login | --stdio | --listen | --env | --forward | \
+                --no-forward) ((++index)) ;;
+            --) return ;; # what follows is another program's
             -o | --output | --timeout | --grace | -l | --label | --power | --owner | --name | --vcpu | --vcpus | --ram | \
                 --memory-mib | --disk | --extra-disk | --network | --ssh-key | --user | --hostname | --user-data | \
                 --wait-for | --remove-label | --template | --image | --file | --source | --checksum | --format) ((++index)) ;;
@@ -32,7 +34,15 @@ _ghostctl() {
             compopt -o filenames
             return
             ;;
-        -o | --output) mapfile -t COMPREPLY < <(compgen -W 'table json yaml name' -- "$current") && return ;;
+        -o | --output)
+            if [[ ${words[0]:-} == screenshot ]]; then
+                mapfile -t COMPREPLY < <(compgen -f -- "$current")
+                compopt -o filenames
+            else
+                mapfile -t COMPREPLY < <(compgen -W 'table json yaml name' -- "$current")
+            fi
+            return
+            ;;
         --power)
             mapfile -t COMPREPLY < <(compgen -W 'running off paused suspended crashed unknown' -- "$current")
             return
@@ -43,7 +53,7 @@ _ghostctl() {
             # The types that stand already, and one more.
             local before=''
             [[ $current == *,* ]] && before=${current%,*},
-            mapfile -t COMPREPLY < <(compgen -P "$before" -W 'vm.created vm.updated vm.power vm.deleted
+            mapfile -t COMPREPLY < <(compgen -P "$before" -W 'vm.created vm.updated vm.power vm.deleted vm.guest_access
                 operation.updated image.updated agent.updated' -- "${current##*,}")
             return
             ;;
@@ -57,7 +67,7 @@ _ghostctl() {
             )
             return
             ;;
-        --idempotency-key | --after | --reason) return ;;
+        --idempotency-key | --after | --reason | --login | --stdio | --listen | --env | --forward | --no-forward) return ;;
         --agent | --timeout | --grace | -l | --label | --owner | --name | --vcpu | --vcpus | --ram | --memory-mib | \
             --disk | --extra-disk | --network | --user | --hostname | --remove-label | --source | --checksum) return ;;
     esac
@@ -66,9 +76,10 @@ _ghostctl() {
     if [[ $current == -* ]]; then
         case ${words[*]:0:2} in
             'vm create') choices="--name --template --image --vcpu --vcpus --ram --memory-mib --disk --extra-disk --network
-                --ssh-key --user --hostname --user-data --label --owner --protected --no-start --wait-for $wait" ;;
+                --ssh-key --user --hostname --user-data --label --owner --protected --no-start --wait-for --forward
+                --guest-access $wait" ;;
             'vm update') choices="--vcpu --vcpus --ram --memory-mib --disk --label --remove-label --owner --protected
-                --unprotected $wait" ;;
+                --unprotected --forward --no-forward --guest-access --no-guest-access $wait" ;;
             'vm list') choices='--label --power --owner --name --managed --unmanaged --watch' ;;
             'vm stop' | 'vm restart') choices="--force --grace $wait" ;;
             'vm adopt') choices="--name $wait" ;;
@@ -79,13 +90,30 @@ _ghostctl() {
             'image add') choices="--file --source --checksum --format --allow-unverified $wait" ;;
             'image list') choices='--remote' ;;
             'operation wait') choices='--timeout' ;;
+            console\ * | console) choices='--force --read-only' ;;
+            ssh\ * | ssh) choices='--login --print' ;;
+            forward\ * | forward) choices='--stdio' ;;
+            vnc\ * | vnc) choices='--listen' ;;
+            exec\ * | exec) choices='--timeout --env --stdin --idempotency-key' ;;
+            screenshot\ * | screenshot | cp\ * | cp) ;;
             events) choices='--after --type --subject' ;;
             '') choices='--version' ;;
         esac
         choices+=' --help --output --socket --agent --cert --key --cacert'
     else
         case ${#words[@]}:${words[*]:0:2} in
-            0:*) choices='status version vm image operation resources orphans events agent' ;;
+            0:*) choices='status version vm console ssh forward vnc screenshot exec cp image operation resources orphans
+                events agent' ;;
+            1:console | 1:ssh | 1:forward | 1:vnc | 1:screenshot | 1:exec) choices=$(_ghostctl_names vm list) ;;
+            *:cp\ * | *:cp)
+                # A file here, or the VM's name before the colon.
+                mapfile -t COMPREPLY < <(
+                    compgen -f -- "$current"
+                    compgen -S : -W "$(_ghostctl_names vm list)" -- "$current"
+                )
+                compopt -o filenames -o nospace
+                return
+                ;;
             1:vm) choices='list create update status start stop restart reset pause resume suspend adopt delete' ;;
             1:image) choices='list show add refresh delete prune' ;;
             1:operation) choices='list show wait cancel' ;;

@@ -96,6 +96,30 @@ asio::awaitable<Outcome<net::ClientResponse>> AgentClient::events(std::string af
     co_return co_await exchange(std::move(request));
 }
 
+asio::awaitable<Outcome<net::ClientResponse>> AgentClient::download(
+    std::string target, std::function<bool(const net::ClientResponse&)> begin,
+    std::function<bool(std::string_view)> take) {
+    net::ClientRequest request;
+    request.target = std::move(target);
+    request.timeout = patience;
+    request.on_head = std::move(begin);
+    request.on_body = std::move(take);
+    co_return co_await agreed(std::move(request));
+}
+
+asio::awaitable<Outcome<net::ClientResponse>> AgentClient::upload(
+    std::string target, std::function<asio::awaitable<base::Result<std::optional<std::string>>>()> next,
+    std::optional<std::uint64_t> size) {
+    net::ClientRequest request;
+    request.method = net::Method::put;
+    request.target = std::move(target);
+    request.headers.set("Content-Type", "application/octet-stream");
+    request.body_source = std::move(next);
+    request.body_size = size;
+    request.timeout = patience;
+    co_return co_await agreed(std::move(request));
+}
+
 asio::awaitable<Outcome<Listing>> AgentClient::list(std::string target, bool has_pages) {
     auto first = target;
     if (has_pages) add_query(first, "limit", "1000");

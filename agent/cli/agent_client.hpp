@@ -11,8 +11,10 @@
 #include <boost/json/object.hpp>
 
 #include <chrono>
+#include <cstdint>
 #include <expected>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -46,6 +48,14 @@ public:
     // ClientRequest::on_body. An answer that says no is no failure here.
     [[nodiscard]] boost::asio::awaitable<Outcome<net::ClientResponse>> events(
         std::string after, std::function<bool(std::string_view piece)> take);
+    // The body of an answer that says yes, as it comes; see ClientRequest. Neither function may throw.
+    [[nodiscard]] boost::asio::awaitable<Outcome<net::ClientResponse>> download(
+        std::string target, std::function<bool(const net::ClientResponse& head)> begin,
+        std::function<bool(std::string_view piece)> take);
+    // A PUT of bytes as they come into being; see ClientRequest::body_source.
+    [[nodiscard]] boost::asio::awaitable<Outcome<net::ClientResponse>> upload(
+        std::string target, std::function<boost::asio::awaitable<base::Result<std::optional<std::string>>>()> next,
+        std::optional<std::uint64_t> size);
     // GET /health: an agent that isn't well says so with 503 and the same document.
     [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> health();
 

@@ -4,6 +4,7 @@
 #include "agent/cli/errors.hpp"
 #include "agent/cli/query.hpp"
 #include "agent/cli/text.hpp"
+#include "agent/cli/viewer.hpp"
 
 #include <CLI/CLI.hpp>
 #include <boost/url/parse.hpp>
@@ -11,6 +12,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -45,17 +47,75 @@ bool is_key(std::string_view text) {
            std::ranges::all_of(text, [](char c) { return c > 0x20 && c < 0x7f; });
 }
 
+// Of `words`, which it leaves to the command line, what follows the first "--" of a command that has words of others'
+// programs; nullopt: there is none. CLI11 would make something of them, of "[a,b]" two words and of "" nothing.
+std::optional<std::vector<std::string>> take_tail(std::vector<std::string>& words) {
+    static constexpr std::array with_value{"--socket", "--agent", "--cert",   "--key",
+                                           "--cacert", "-o",      "--output", "--idempotency-key"};
+    auto command = words.begin();
+    while (command != words.end() && command->starts_with('-') && *command != "--") {
+        const bool takes_next = std::ranges::find(with_value, std::string_view{*command}) != with_value.end();
+        ++command;
+        if (takes_next && command != words.end()) ++command;
+    }
+    if (command == words.end() || (*command != "exec" && *command != "ssh")) return std::nullopt;
+    const auto marker = std::ranges::find(command, words.end(), "--");
+    if (marker == words.end()) return std::nullopt;
+    std::vector<std::string> tail{std::next(marker), words.end()};
+    words.erase(marker, words.end());
+    return tail;
+}
+
+// This program and the options that say where the agent is, for a program that is to call it.
+std::vector<std::string> caller_of(const Address& address, const Surroundings& surroundings) {
+    if (surroundings.program.empty()) usage_fault("ssh has to call ghostctl; start it by its path");
+    std::vector<std::string> words{surroundings.program};
+    const auto add = [&words](const char* option, std::string value) {
+        words.emplace_back(option);
+        words.push_back(std::move(value));
+    };
+    if (const auto* local = std::get_if<SocketAddress>(&address)) {
+        add("--socket", surroundings.absolute(local->path));
+        return words;
+    }
+    const auto& remote = std::get<HttpsAddress>(address);
+    const bool is_v6 = remote.host.contains(':') && !remote.host.starts_with('[');
+    add("--agent", fmt::format("https://{}{}{}:{}", is_v6 ? "[" : "", remote.host, is_v6 ? "]" : "", remote.port));
+    if (!remote.certificate.empty()) add("--cert", surroundings.absolute(remote.certificate));
+    if (!remote.key.empty()) add("--key", surroundings.absolute(remote.key));
+    if (!remote.ca.empty()) add("--cacert", surroundings.absolute(remote.ca));
+    return words;
+}
+
+// Where host keys are kept that the agent doesn't know.
+std::string known_hosts_file(const Surroundings& surroundings) {
+    if (const auto config = surroundings.environment("XDG_CONFIG_HOME").value_or(""); config.starts_with('/'))
+        return config + "/ghost/known_hosts";
+    const auto home = surroundings.environment("HOME").value_or("");
+    if (!home.starts_with('/')) usage_fault("HOME is not set; host keys are kept there");
+    return home + "/.config/ghost/known_hosts";
+}
+
+void apply(const Surroundings& surroundings, Invocation& invocation) {
+    auto* ssh = std::get_if<StartSsh>(&invocation.action);
+    if (ssh == nullptr) return;
+    ssh->caller = caller_of(invocation.address, surroundings);
+    ssh->known_hosts = known_hosts_file(surroundings);
+}
+
 void apply(const ChangeOptions& options, Invocation& invocation) {
     const bool has_key = options.said_key->count() > 0;
     if (!options.dry_run && !has_key) return;
+    auto* exec = std::get_if<ExecCommand>(&invocation.action);
+    if (exec != nullptr && options.dry_run) usage_fault("nobody knows what a command would do: exec has no --dry-run");
     auto* change = std::get_if<Change>(&invocation.action);
-    if (change == nullptr)
+    if (change == nullptr && exec == nullptr)
         usage_fault(fmt::format("{} goes with commands that change something",
                                 options.dry_run ? "--dry-run" : "--idempotency-key"));
     if (has_key && !is_key(options.key))
         usage_fault(
             fmt::format("--idempotency-key '{}': expected 1 to 255 visible ASCII characters", printable(options.key)));
-    change->idempotency_key = options.key;
+    (exec != nullptr ? exec->idempotency_key : change->idempotency_key) = options.key;
     if (!options.dry_run) return;
     if (invocation.format == Format::name)
         usage_fault("a dry run makes nothing with a name; use -o json, yaml or table");
@@ -175,9 +235,12 @@ std::expected<Invocation, Told> parse(std::vector<std::string> words, const Surr
     ChangeOptions change_options;
     add_global_options(app, address, invocation.format);
     add_change_options(app, change_options);
-    const Grammar grammar{invocation, surroundings};
+    const auto tail = take_tail(words);
+    const Grammar grammar{invocation, surroundings, tail};
     add_agent_commands(app, grammar);
     add_vm_commands(app, grammar);
+    add_access_commands(app, grammar);
+    add_guest_commands(app, grammar);
     add_image_commands(app, grammar);
     add_operation_commands(app, grammar);
     add_orphan_commands(app, grammar);
@@ -187,6 +250,7 @@ std::expected<Invocation, Told> parse(std::vector<std::string> words, const Surr
         app.parse(std::move(words));
         invocation.address = address_from(address, surroundings);
         apply(change_options, invocation);
+        apply(surroundings, invocation);
         return invocation;
     } catch (const CLI::Success& asked) {
         std::ostringstream out;
@@ -203,7 +267,7 @@ std::expected<Invocation, Told> parse(std::vector<std::string> words, const Surr
     }
 }
 
-Surroundings process_surroundings() {
+Surroundings process_surroundings(std::string_view called) {
     Surroundings out;
     out.environment = [](std::string_view name) -> std::optional<std::string> {
         const char* value = std::getenv(std::string{name}.c_str());  // NOLINT(concurrency-mt-unsafe): one thread
@@ -227,6 +291,15 @@ Surroundings process_surroundings() {
         const auto absolute = std::filesystem::absolute(path, fault);
         return fault ? path : absolute.lexically_normal().string();
     };
+    out.is_folder = [](const std::string& path) {
+        std::error_code fault;
+        return std::filesystem::is_directory(path, fault);
+    };
+    // By the name it was called by: the file itself is ghost-agent's, which goes by that.
+    if (called.contains('/'))
+        out.program = out.absolute(std::string{called});
+    else if (const auto found = find_program(called))
+        out.program = out.absolute(*found);
     return out;
 }
 

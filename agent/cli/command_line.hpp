@@ -20,8 +20,11 @@ struct Surroundings {
     // Errors: io_error, not_found, body_too_large; each names the path.
     std::function<base::Result<std::string>(const std::string& path)> read_file;
     std::function<std::string(const std::string& path)> absolute;
+    std::function<bool(const std::string& path)> is_folder = [](const std::string&) { return false; };
+    std::string program = {};  // the absolute path of ghostctl; empty: nobody knows
 };
-[[nodiscard]] Surroundings process_surroundings();
+// `called`: the program's name, as it was started.
+[[nodiscard]] Surroundings process_surroundings(std::string_view called);
 inline constexpr std::size_t largest_file = 1024 * 1024;  // bytes; a request's body can't be larger either
 
 // Nothing to carry out: help or a version was asked for (done), or the words make no sense (usage).

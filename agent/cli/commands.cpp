@@ -33,6 +33,13 @@ std::string target_of(std::string_view collection, const std::string& name) {
     return fmt::format("/v1/{}/{}", collection, net::percent_encode(name));
 }
 
+CLI::App& add_vm_name(CLI::App& command, std::string& name) {
+    command.add_option("name", name, "Name or id of the VM")->required()->type_name("NAME");
+    return command;
+}
+
+VmRef vm_called(const std::string& name) { return {target_of("vms", name), name}; }
+
 void add_waiting(CLI::App& command, Waiting& waiting, bool with_no_wait) {
     command
         .add_option_function<std::string>(

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 namespace ghost::cli {
 namespace json = boost::json;
@@ -79,8 +80,21 @@ constexpr std::array hints{
     Hint{"internal", "the agent's log has more: sudo journalctl -u ghost-agent"},
 };
 
+// Of a way into a VM; nullopt: what is said otherwise fits.
+std::optional<std::string_view> hint_for_way_in(std::string_view code, std::string_view target) {
+    if (!target.starts_with("/v1/vms/")) return std::nullopt;
+    const bool in_guest = target.ends_with("/exec") || target.ends_with("/files");
+    if (code == "forbidden" && in_guest) return "'ghostctl vm update NAME --guest-access' lets exec and cp into it";
+    if (code == "not_found" && target.ends_with("/files")) return "";  // the file, more likely than the VM
+    if (!target.ends_with("/forward")) return std::nullopt;
+    if (code == "source_unavailable")
+        return "does a program in the guest listen on that port, and not only on its 127.0.0.1?";
+    return code == "address_not_allowed" ? std::optional<std::string_view>{""} : std::nullopt;
+}
+
 std::string hint_for(std::string_view code, std::string_view target, const json::object& problem,
                      std::string_view retry_after) {
+    if (const auto hint = hint_for_way_in(code, target)) return std::string{*hint};
     if (code == "not_found") {
         // What a create didn't find is the image's file.
         if (target == "/v1/vms") return "'ghostctl image list' shows the images there are";

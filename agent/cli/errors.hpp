@@ -17,7 +17,7 @@ namespace ghost::cli {
 // Texts may hold what the agent sent; describe() makes them printable.
 struct Failure {
     ExitCode code = ExitCode::failed;
-    std::string sentence;
+    std::string sentence;                   // empty: all was said already
     std::vector<std::string> details = {};  // one line each
     std::string hint = {};
     std::string request_id = {};  // of the request or operation that failed

@@ -27,6 +27,18 @@ std::string vm_summary(std::string_view type, const json::object& vm) {
     return fmt::format("vm {} {}: {}", name, type == "vm.created" ? "is new" : "changed", state);
 }
 
+std::string guest_access_summary(const json::object& access) {
+    const auto action = text_at(access, "action");
+    const auto by = text_at(access, "by");
+    const auto name = text_at(access, "name");
+    auto result = text_at(access, "result");
+    if (const auto* code = access.if_contains("exit_code"); code != nullptr && code->is_int64())
+        result = fmt::format("exit code {}", code->get_int64());
+    if (action == "exec") return fmt::format("{} ran {} in vm {}: {}", by, text_at(access, "command"), name, result);
+    return fmt::format("{} {} {} in vm {}: {}", by, action == "file_read" ? "read" : "wrote", text_at(access, "path"),
+                       name, result);
+}
+
 std::string progress_of(const json::object& operation) {
     const auto state = text_at(operation, "state");
     const auto why = text_at(operation, "error", "detail");
@@ -73,6 +85,7 @@ bool EventFilter::accepts(const json::object& event) const {
 std::string summary_of(const json::object& event) {
     const auto type = text_at(event, "type");
     const auto& data = part(event, "data");
+    if (type == "vm.guest_access") return guest_access_summary(data);
     if (type.starts_with("vm.")) return vm_summary(type, data);
     if (type.starts_with("operation.")) return operation_summary(data);
     if (type.starts_with("image.")) return fmt::format("image {} is {}", known_as(data), text_at(data, "state"));

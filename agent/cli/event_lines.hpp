@@ -10,8 +10,9 @@
 
 namespace ghost::cli {
 
-inline constexpr std::array<std::string_view, 7> event_types{
-    "vm.created", "vm.updated", "vm.power", "vm.deleted", "operation.updated", "image.updated", "agent.updated"};
+inline constexpr std::array<std::string_view, 8> event_types{"vm.created",    "vm.updated",      "vm.power",
+                                                             "vm.deleted",    "vm.guest_access", "operation.updated",
+                                                             "image.updated", "agent.updated"};
 
 struct EventFilter {
     std::vector<std::string> types = {};  // empty: all

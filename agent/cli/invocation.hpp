@@ -11,8 +11,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <utility>
 #include <variant>
+#include <vector>
 
 namespace ghost::cli {
 
@@ -75,8 +78,68 @@ struct FollowEvents {
 struct WatchVms {
     VmFilter filter = {};
 };
-using Action =
-    std::variant<ShowStatus, ShowVersion, ShowOne, ShowList, Change, WaitForOperation, FollowEvents, WatchVms>;
+
+struct VmRef {
+    std::string target;  // "/v1/vms/web"
+    std::string name;    // as its person knows it
+};
+struct OpenConsole {
+    VmRef vm;
+    bool force = false;
+    bool read_only = false;
+};
+struct PortForward {
+    std::string host_address;     // an IP address
+    std::uint16_t host_port = 0;  // 0: any
+    std::uint16_t guest_port = 0;
+};
+struct ForwardPorts {
+    VmRef vm;
+    std::vector<PortForward> ports;
+};
+// One connection, on standard input and output.
+struct ForwardStdio {
+    VmRef vm;
+    std::uint16_t guest_port = 0;
+};
+// ssh with what it needs to know of the VM.
+struct StartSsh {
+    VmRef vm;
+    std::string user = {};                 // empty: whom the VM was made for
+    std::vector<std::string> words = {};   // ssh's, after the host
+    std::vector<std::string> caller = {};  // this program and the options that say where the agent is
+    std::string known_hosts = {};          // the file for keys that the agent doesn't know
+    bool print = false;                    // the command, instead of running it
+};
+// As ssh's KnownHostsCommand prints them.
+struct ShowHostKeys {
+    VmRef vm;
+};
+struct CopyFile {
+    VmRef vm;
+    std::string guest_path;
+    std::string local_path;  // "-": standard input or output
+    bool to_guest = false;
+};
+struct ExecCommand {
+    VmRef vm;
+    std::vector<std::string> command;
+    std::vector<std::pair<std::string, std::string>> environment = {};
+    bool with_input = false;  // standard input is the command's
+    std::chrono::seconds limit{60};
+    std::string idempotency_key = {};  // empty: one is made
+};
+struct OpenScreen {
+    VmRef vm;
+    std::optional<PortForward> listen = {};  // instead of a socket and a viewer
+};
+struct TakeScreenshot {
+    VmRef vm;
+    std::string file;  // "-": standard output
+};
+using Action = std::variant<ShowStatus, ShowVersion, ShowOne, ShowList, Change, WaitForOperation, FollowEvents,
+                            WatchVms, OpenConsole, ForwardPorts, ForwardStdio, StartSsh, ShowHostKeys, CopyFile,
+                            ExecCommand, OpenScreen, TakeScreenshot>;
 
 struct Invocation {
     Address address;

@@ -5,6 +5,7 @@
 #include "agent/cli/progress.hpp"
 #include "agent/cli/text.hpp"
 #include "agent/cli/views.hpp"
+#include "base/cancelled.hpp"
 #include "base/ids.hpp"
 
 #include <boost/asio/this_coro.hpp>
@@ -81,11 +82,12 @@ std::optional<ExitCode> confirm(const Invocation& invocation, Console& console) 
 }
 
 Session::Session(const Invocation& invocation, net::Client& client, base::Clock& clock, base::Random& random,
-                 Console& console)
+                 Console& console, Outside outside)
     : invocation_(invocation),
       clock_(clock),
       random_(random),
       console_(console),
+      outside_(outside),
       agent_(client, invocation.address),
       follower_(agent_, clock, console) {}
 
@@ -96,7 +98,7 @@ asio::awaitable<ExitCode> Session::run() {
         console_.out(*done);
         co_return ExitCode::done;
     }
-    console_.error(describe(done.error()));
+    if (!done.error().sentence.empty()) console_.error(describe(done.error()));
     co_return done.error().code;
 }
 
@@ -175,6 +177,22 @@ asio::awaitable<Outcome<json::object>> Session::ask_for(const Change& change) {
         if (!cut || !failure.passing || repeats == most_repeats) co_return answer;
         if (!co_await clock_.sleep_for(std::chrono::seconds{1})) co_return answer;
     }
+}
+
+asio::awaitable<Outcome<json::object>> Session::carry_out(Change change) {
+    if (change.idempotency_key.empty()) change.idempotency_key = base::make_uuid(clock_, random_);
+    auto answer = co_await ask_for(change);
+    if (!answer) {
+        const bool interrupted = co_await base::is_cancelled();
+        co_return std::unexpected{undecided(std::move(answer.error()), change, interrupted)};
+    }
+    if (!is_operation(*answer))
+        co_return std::unexpected{
+            Failure{ExitCode::failed, fmt::format("the answer to {} is not an operation", change.target)}};
+    auto ended = co_await follower_.follow(std::move(*answer), change.subject, change.waiting.limit);
+    if (!ended) co_return ended;
+    if (auto fault = fault_of(*ended, change.subject, false)) co_return std::unexpected{std::move(*fault)};
+    co_return ended;
 }
 
 Session::Done Session::preview(const Change& change, const json::object& answer) const {

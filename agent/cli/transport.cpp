@@ -9,15 +9,15 @@
 
 namespace ghost::cli {
 
-std::expected<std::unique_ptr<net::Client>, Failure> open_client(const Address& address) {
-    if (const auto* local = std::get_if<SocketAddress>(&address)) return net::make_client(net::UnixPeer{local->path});
+std::expected<net::Peer, Failure> peer_at(const Address& address) {
+    if (const auto* local = std::get_if<SocketAddress>(&address)) return net::UnixPeer{local->path};
     const auto& remote = std::get<HttpsAddress>(address);
     auto tls =
         net::make_client_tls(net::TlsFiles{.certificate = remote.certificate, .key = remote.key, .ca = remote.ca});
     if (!tls)
         return std::unexpected{
             Failure{ExitCode::usage, tls.error().detail, {}, "see --cert, --key and --cacert in 'ghostctl --help'"}};
-    return net::make_client(net::HttpsPeer{remote.host, remote.port, std::move(*tls)});
+    return net::HttpsPeer{remote.host, remote.port, std::move(*tls)};
 }
 
 SocketState look_at_socket(const std::string& path) {

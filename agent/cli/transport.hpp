@@ -6,13 +6,12 @@
 #include "net/client.hpp"
 
 #include <expected>
-#include <memory>
 #include <string>
 
 namespace ghost::cli {
 
 // Nothing is connected yet. Fails when certificate, key or CA can't be read or don't fit.
-[[nodiscard]] std::expected<std::unique_ptr<net::Client>, Failure> open_client(const Address& address);
+[[nodiscard]] std::expected<net::Peer, Failure> peer_at(const Address& address);
 
 // Why connecting to `path` may have failed.
 [[nodiscard]] SocketState look_at_socket(const std::string& path);

@@ -1,5 +1,6 @@
 #include "agent/cli/commands.hpp"
 #include "agent/cli/option_values.hpp"
+#include "agent/cli/port_words.hpp"
 #include "agent/cli/text.hpp"
 
 #include <CLI/CLI.hpp>
@@ -31,6 +32,9 @@ struct CreateWords {
     std::vector<std::string> labels;
     std::string owner;
     bool is_protected = false;
+    std::vector<std::string> forwards;
+    bool guest_access = false;
+    const CLI::Option* said_guest_access = nullptr;
     bool no_start = false;
     std::string wait_for;
     Waiting waiting;
@@ -93,6 +97,14 @@ json::object spec_of(const CreateWords& words, const Surroundings& surroundings)
     for (const auto& network : words.networks)
         nics[fmt::format("eth{}", nics.size())] = json::object{{"network", network}};
     if (!nics.empty()) spec["nics"] = std::move(nics);
+    json::object forwards;
+    for (const auto& text : words.forwards) {
+        auto [name, forward] = lasting_forward_of("--forward", text);
+        if (forwards.contains(name)) usage_fault(fmt::format("--forward: '{}' is there twice", printable(name)));
+        forwards[name] = std::move(forward);
+    }
+    if (!forwards.empty()) spec["forwards"] = std::move(forwards);
+    if (words.said_guest_access->count() > 0) spec["guest_access"] = words.guest_access;
     return spec;
 }
 
@@ -130,6 +142,10 @@ void add_vm_create(CLI::App& vm, Grammar grammar) {
     command.add_option("--disk", words->disk, "Size of its root disk in GiB")->type_name("GIB");
     many("--extra-disk", words->extra_disks, "Another, empty disk; may be repeated", "NAME=GIB");
     many("--network", words->networks, "libvirt network of eth0; repeated: of eth1 and so on", "NETWORK");
+    many("--forward", words->forwards, "A port of the agent's machine that leads to the guest's; may be repeated",
+         "NAME=[ADDRESS:]HOST_PORT:GUEST_PORT[/udp]");
+    words->said_guest_access = command.add_flag("--guest-access,!--no-guest-access", words->guest_access,
+                                                "Let exec and cp into it, through its guest agent");
     many("--ssh-key", words->ssh_keys, "A public key, or a file with some; may be repeated", "FILE|TEXT");
     command.add_option("--user", words->user, "The user who gets the keys")->type_name("USER");
     command.add_option("--hostname", words->hostname, "The guest's host name [the VM's name]")->type_name("HOST");

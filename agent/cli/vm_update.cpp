@@ -1,5 +1,7 @@
 #include "agent/cli/commands.hpp"
 #include "agent/cli/option_values.hpp"
+#include "agent/cli/port_words.hpp"
+#include "agent/cli/text.hpp"
 
 #include <CLI/CLI.hpp>
 #include <boost/json/object.hpp>
@@ -22,10 +24,14 @@ struct UpdateWords {
     std::vector<std::string> labels;
     std::vector<std::string> labels_removed;
     std::string owner;
+    std::vector<std::string> forwards;
+    std::vector<std::string> forwards_removed;
+    bool guest_access = false;
     bool is_protected = false;
     // Whether they were said: CLI11 makes nothing of an empty text, and false of a flag that wasn't.
     const CLI::Option* said_owner = nullptr;
     const CLI::Option* said_protected = nullptr;
+    const CLI::Option* said_guest_access = nullptr;
     Waiting waiting;
 };
 
@@ -42,6 +48,23 @@ json::object labels_of(const UpdateWords& words) {
     return labels;
 }
 
+json::object forwards_of(const UpdateWords& words) {
+    json::object forwards;
+    const auto add = [&forwards](const std::string& name, json::value forward) {
+        if (!forwards.emplace(name, std::move(forward)).second)
+            usage_fault(fmt::format("forward '{}' is there twice", printable(name)));
+    };
+    for (const auto& text : words.forwards) {
+        auto [name, forward] = lasting_forward_of("--forward", text);
+        // A forward is what was said of it, whatever there was by its name.
+        if (!forward.contains("host_address")) forward["host_address"] = "127.0.0.1";
+        if (!forward.contains("protocol")) forward["protocol"] = "tcp";
+        add(name, std::move(forward));
+    }
+    for (const auto& name : words.forwards_removed) add(name, nullptr);
+    return forwards;
+}
+
 // A merge patch (RFC 7396) of what was said.
 std::string patch_of(const UpdateWords& words) {
     json::object spec;
@@ -49,6 +72,8 @@ std::string patch_of(const UpdateWords& words) {
     if (const auto mib = words.memory.mib()) spec["memory_mib"] = *mib;
     if (!words.disk.empty()) spec["disk_gib"] = gib_of("--disk", words.disk);
     if (words.said_protected->count() > 0) spec["protected"] = words.is_protected;
+    if (words.said_guest_access->count() > 0) spec["guest_access"] = words.guest_access;
+    if (auto forwards = forwards_of(words); !forwards.empty()) spec["forwards"] = std::move(forwards);
     json::object patch;
     if (words.said_owner->count() > 0) {
         auto& owner = patch["owner"];  // null: nobody
@@ -64,7 +89,7 @@ std::string patch_of(const UpdateWords& words) {
 
 void add_vm_update(CLI::App& vm, Grammar grammar) {
     auto words = std::make_shared<UpdateWords>();
-    auto& command = *vm.add_subcommand("update", "Change its size, labels, owner or protection");
+    auto& command = *vm.add_subcommand("update", "Change its size, forwards, labels, owner or protection");
     command.add_option("name", words->name, "Name or id of the VM")->required()->type_name("NAME");
     add_vcpus(command, words->vcpus, "Virtual CPUs");
     add_memory(command, words->memory);
@@ -75,6 +100,16 @@ void add_vm_update(CLI::App& vm, Grammar grammar) {
     command.add_option("--remove-label", words->labels_removed, "Take a label away; may be repeated")
         ->type_name("KEY")
         ->allow_extra_args(false);
+    command
+        .add_option("--forward", words->forwards,
+                    "A port of the agent's machine that leads to the guest's; may be repeated")
+        ->type_name("NAME=[ADDRESS:]HOST_PORT:GUEST_PORT[/udp]")
+        ->allow_extra_args(false);
+    command.add_option("--no-forward", words->forwards_removed, "Take a forward away; may be repeated")
+        ->type_name("NAME")
+        ->allow_extra_args(false);
+    words->said_guest_access = command.add_flag("--guest-access,!--no-guest-access", words->guest_access,
+                                                "Let exec and cp into it, through its guest agent, or no more");
     words->said_owner = command.add_option("--owner", words->owner, "Whose it is; '' for nobody's")->type_name("OWNER");
     words->said_protected =
         command.add_flag("--protected,!--unprotected", words->is_protected, "Refuse to delete it, or allow it again");

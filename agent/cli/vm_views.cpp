@@ -53,6 +53,15 @@ std::string cloud_init(const json::object& settings) {
     return fmt::format("{}", fmt::join(out, ", "));
 }
 
+// "web 127.0.0.1:8080 -> 80", "dns 0.0.0.0:53 -> 53/udp"
+std::string forward_text(const std::string& name, const json::object& forward) {
+    auto address = text_at(forward, "host_address");
+    if (address.empty()) address = "127.0.0.1";
+    const auto udp = text_at(forward, "protocol") == "udp" ? "/udp" : "";
+    return fmt::format("{} {}:{} -> {}{}", name, address, quantity(forward, "host_port", human_number),
+                       quantity(forward, "guest_port", human_number), udp);
+}
+
 std::string usage(const json::object& usage) {
     std::vector<std::string> out;
     if (const auto cpu = number_at(usage, "cpu_percent")) out.push_back(fmt::format("CPU {} %", human_number(*cpu)));
@@ -143,6 +152,8 @@ std::string vm_page(const json::object& vm, base::Wall now) {
     page.add("Networks", each_of(part(spec, "nics"), [](const std::string& name, const json::object& nic) {
                  return fmt::format("{} on {}", name, text_at(nic, "network"));
              }));
+    page.add("Forwards", each_of(part(spec, "forwards"), forward_text));
+    if (const auto let_in = bool_at(spec, "guest_access")) page.add("Guest access", *let_in ? "yes" : "no");
     page.add("Usage", usage(part(status, "usage")));
     page.add("Cloud-init", cloud_init(part(spec, "cloud_init")));
     page.add("Firmware", text_at(spec, "firmware"));

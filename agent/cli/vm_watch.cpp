@@ -82,7 +82,7 @@ void VmWatch::list(const json::array& vms) {
 
 void VmWatch::take(const json::object& event) {
     const auto type = text_at(event, "type");
-    if (!type.starts_with("vm.")) return;
+    if (!type.starts_with("vm.") || type == "vm.guest_access") return;
     const auto& vm = part(event, "data");
     if (type == "vm.deleted")
         remove(text_at(vm, "id"));

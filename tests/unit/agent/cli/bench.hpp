@@ -4,6 +4,7 @@
 #include "agent/cli/session.hpp"
 #include "fakes/seeded_random.hpp"
 #include "fakes/virtual_clock.hpp"
+#include "tests/unit/agent/cli/way_in.hpp"
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
@@ -13,6 +14,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace ghost::cli {
 
@@ -42,10 +44,15 @@ struct Bench {
     fakes::SeededRandom random;
     FakeConsole console;
     boost::asio::cancellation_signal ctrl_c;
+    FakeStreams streams;
+    FakePerson person{loop.get_executor()};
+    FakeStdio stdio{person};
+    FakeDesktop desktop;
+    std::vector<std::string> successor;  // see Session
 
     // Runs to the end; time passes as soon as everybody sleeps.
     ExitCode run(const Invocation& invocation, net::Client& client) {
-        Session session{invocation, client, clock, random, console};
+        Session session{invocation, client, clock, random, console, {streams, stdio, desktop}};
         std::optional<ExitCode> code;
         boost::asio::co_spawn(loop, session.run(),
                               boost::asio::bind_cancellation_slot(ctrl_c.slot(), [&](std::exception_ptr e, ExitCode c) {
@@ -60,6 +67,7 @@ struct Bench {
             clock.advance(*next - clock.now());
         }
         REQUIRE(code);
+        successor = session.successor();
         return *code;
     }
 };

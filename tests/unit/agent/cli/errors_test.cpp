@@ -215,3 +215,16 @@ TEST_CASE("a connection that broke is told from one that never was") {
     CHECK_FALSE(late.cut);
     CHECK(late.unanswered);
 }
+
+TEST_CASE("ways into a VM have hints of their own") {
+    const auto hint = [](unsigned status, const char* code, const char* target) {
+        return failure_of_answer(status, std::string{R"({"detail":"?","code":")"} + code + R"("})", "", target).hint;
+    };
+    CHECK_THAT(hint(403, "forbidden", "/v1/vms/web/exec"), Catch::Contains("--guest-access"));
+    CHECK_THAT(hint(403, "forbidden", "/v1/vms/web/files?path=%2Fa"), Catch::Contains("--guest-access"));
+    CHECK(hint(404, "not_found", "/v1/vms/web/files?path=%2Fa").empty());
+    CHECK_THAT(hint(404, "not_found", "/v1/vms/web/console"), Catch::Contains("vm list"));
+    CHECK_THAT(hint(502, "source_unavailable", "/v1/vms/web/forward?port=80"), Catch::Contains("listen on that port"));
+    CHECK(hint(422, "address_not_allowed", "/v1/vms/web/forward?port=80").empty());
+    CHECK_THAT(hint(409, "state_conflict", "/v1/vms/web/vnc"), Catch::Contains("vm list"));
+}

@@ -39,6 +39,14 @@ TEST_CASE("each kind of event has its words") {
     CHECK(summary("vm.created", R"({"id":"1","status":{"phase":"provisioning"}})") == "vm 1 is new: provisioning");
     CHECK(summary("vm.updated", web) == "vm web changed: running at 10.0.0.2");
     CHECK(summary("vm.deleted", R"({"id":"0198","name":"web"})") == "vm web was deleted");
+    CHECK(summary("vm.guest_access", R"({"vm":"0198","name":"web","action":"exec","command":"ls -l","by":"socket:uid:0",
+                                        "result":"succeeded","exit_code":2})") ==
+          "socket:uid:0 ran ls -l in vm web: exit code 2");
+    CHECK(summary("vm.guest_access", R"({"vm":"0198","name":"web","action":"file_read","path":"/etc/motd","by":"alice",
+                                        "result":"not_found","bytes":0})") ==
+          "alice read /etc/motd in vm web: not_found");
+    CHECK(summary("vm.guest_access", R"({"name":"web","action":"file_write","path":"/x","by":"bob",
+                                        "result":"succeeded"})") == "bob wrote /x in vm web: succeeded");
     CHECK(summary("operation.updated", R"({"kind":"image.add","target":{"name":"d"},"state":"running",
                                            "progress":{"phase":"copy","percent":50}})") ==
           "operation image.add of d: copy 50%");

@@ -61,6 +61,9 @@ TEST_CASE("a watched list shows the table, and then the rows that change") {
 TEST_CASE("a VM whose row looks the same isn't shown again, but is to scripts") {
     const StreamingAgent::Pieces events{sse(21, "vm.updated", vm("1", "aaaa", "running", R"(,"generation":4)"))};
     CHECK(Watched{events}.shown() == headings + row("aaaa", "running") + row("bbbb", "running"));
+    // An incident is no state of its VM.
+    const StreamingAgent::Pieces incident{sse(21, "vm.guest_access", R"({"vm":"1","name":"aaaa","action":"exec"})")};
+    CHECK(Watched{incident}.shown() == headings + row("aaaa", "running") + row("bbbb", "running"));
     std::istringstream lines{Watched{events}.shown({}, Format::json)};
     std::vector<json::object> vms;
     for (std::string text; std::getline(lines, text);) vms.push_back(parsed(text));
