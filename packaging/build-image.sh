@@ -186,6 +186,9 @@ mount -t tmpfs run /run
 mount -t tmpfs tmp /tmp
 while read -r module; do insmod "/lib/modules/$module" 2>/dev/null; done </lib/modules/order
 chown -R 0:0 /root /etc/dropbear
+# Made now and not with the first login, so that whoever logs in can know it before.
+key=/etc/dropbear/dropbear_ed25519_host_key
+[ -e "$key" ] || dropbearkey -t ed25519 -f "$key" >/dev/null 2>&1
 hostname "$(cat /etc/hostname)"
 /etc/rc.seed
 ip link set lo up
