@@ -18,12 +18,10 @@ run_packages=(
 image_packages=(cpio e2fsprogs fdisk kmod mtools qemu-utils syslinux syslinux-common)
 # shellcheck disable=SC2034
 test_packages=(
-    catch2 clang-format-19 clang-tidy-19 dbus-daemon git gnupg libclang-rt-19-dev llvm-19 man-db mmdebstrap python3
-    python3-jsonschema python3-pytest python3-yaml shellcheck systemd systemd-container util-linux
+    catch2 clang-format-19 clang-tidy-19 dbus-daemon git gnupg libclang-rt-19-dev llvm-19 man-db mmdebstrap
+    openssh-client python3 python3-jsonschema python3-pytest python3-websocket python3-yaml shellcheck systemd
+    systemd-container util-linux
 )
-# For what only tests/run.sh long does: it logs in to a guest.
-# shellcheck disable=SC2034
-long_packages=(openssh-client)
 
 # Installs those of the packages $@ that aren't there. Needs root only when there is something to do.
 install_packages() {

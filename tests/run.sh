@@ -294,7 +294,6 @@ END
 
 headline "packages"
 install_packages "${build_packages[@]}" "${test_packages[@]}"
-[[ $what != long ]] || install_packages "${long_packages[@]}"
 case $what in
     unit | fuzz) ;;
     *)

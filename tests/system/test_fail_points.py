@@ -377,7 +377,10 @@ def test_every_kind_of_operation_has_its_scene():
     kinds = CONTRACT.document["components"]["schemas"]["Operation"]["properties"]["kind"]["description"]
     # These are whole with their acceptance and have no steps: test_drain.py kills a drained agent.
     without_steps = {"agent.drain", "agent.undrain"}
-    assert {scene.kind for scene in SCENES.values()} == set(re.findall(r"`([a-z.]+)`", kinds)) - without_steps
+    # A program in a guest is never run twice: test_guest_access.py kills the agent under one.
+    not_gone_on_with = {"vm.exec"}
+    known = set(re.findall(r"`([a-z.]+)`", kinds))
+    assert {scene.kind for scene in SCENES.values()} == known - without_steps - not_gone_on_with
 
 
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES.keys())
