@@ -218,8 +218,8 @@ TEST_CASE("a program that the agent's end cuts off is interrupted, is told of, a
     const auto with_key = [](net::Request& request) { request.headers.set("Idempotency-Key", "once"); };
     const auto begun = world.call(net::Method::post, "/v1/vms/web/exec", GuestScene::command({"make"}), with_key);
     REQUIRE(begun.status == 202);
-    const auto from = world.get("/v1/vms").headers.find("Ghost-Event-Id").value_or("0");
-    const auto place = std::stoull(std::string{from});
+    const auto list = world.get("/v1/vms");
+    const auto place = std::stoull(std::string{list.headers.find("Ghost-Event-Id").value_or("0")});
     if (killed)
         world.crash();
     else
