@@ -238,4 +238,15 @@ void JsonReader::finish() {
         if (!asked_.contains(member.key())) fault(member.key(), "is not known here");
 }
 
+base::Result<void> read_object(const json::value& document, const std::function<void(JsonReader&)>& read) {
+    if (!document.is_object())
+        return base::fail(validation_error({{"", "expected an object, got " + describe(document)}}));
+    std::vector<base::Fault> faults;
+    JsonReader reader{document.get_object(), "", faults};
+    read(reader);
+    reader.finish();
+    if (!faults.empty()) return base::fail(validation_error(std::move(faults)));
+    return {};
+}
+
 }  // namespace ghost::agent

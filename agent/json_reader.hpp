@@ -8,6 +8,7 @@
 #include <boost/json/value.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <optional>
 #include <set>
@@ -57,6 +58,11 @@ private:
     std::vector<base::Fault>& faults_;
     std::set<std::string, std::less<>> asked_;
 };
+
+// A document that is to be one object, of which `read` asks for all that may be in it. Errors: validation_failed with
+// every fault.
+[[nodiscard]] base::Result<void> read_object(const boost::json::value& document,
+                                             const std::function<void(JsonReader&)>& read);
 
 // "a/b~c" -> "a~1b~0c", a token of an RFC 6901 JSON Pointer.
 [[nodiscard]] std::string pointer_token(std::string_view key);

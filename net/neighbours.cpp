@@ -1,6 +1,7 @@
 #include "net/neighbours.hpp"
 
 #include "base/descriptor.hpp"
+#include "net/netlink_bytes.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -21,7 +22,11 @@ namespace ghost::net {
 namespace {
 
 namespace ip = boost::asio::ip;
-using Bytes = std::span<const std::byte>;
+using netlink::after;
+using netlink::aligned;
+using netlink::Bytes;
+using netlink::front;
+using netlink::take_attribute;
 
 constexpr std::size_t room = 8192;  // an answer is one message of a few attributes
 constexpr int reads = 4;            // of datagrams that may be others'
@@ -39,16 +44,6 @@ std::vector<std::byte> bytes_of(const ip::address& address) {
 
 unsigned char family_of(const ip::address& address) { return address.is_v4() ? AF_INET : AF_INET6; }
 
-template <class T>
-std::optional<T> front(Bytes bytes) {
-    if (bytes.size() < sizeof(T)) return std::nullopt;
-    T value;
-    std::memcpy(&value, bytes.data(), sizeof value);
-    return value;
-}
-
-constexpr std::size_t aligned(std::size_t length) { return (length + 3U) & ~std::size_t{3}; }
-
 // The first message's body, when it is of this type.
 std::optional<Bytes> body_of(Bytes answer, std::uint16_t type) {
     const auto header = front<nlmsghdr>(answer);
@@ -60,13 +55,9 @@ std::optional<Bytes> body_of(Bytes answer, std::uint16_t type) {
 
 // The value of the attribute of this type among those that follow a struct of `skip` bytes; nullopt: there is none.
 std::optional<Bytes> attribute_in(Bytes body, std::size_t skip, unsigned type) {
-    auto rest = body.subspan(std::min(body.size(), aligned(skip)));
-    while (const auto header = front<rtattr>(rest)) {
-        if (header->rta_len < sizeof(rtattr) || header->rta_len > rest.size()) return std::nullopt;
-        if ((header->rta_type & static_cast<unsigned>(NLA_TYPE_MASK)) == type)
-            return rest.subspan(sizeof(rtattr), header->rta_len - sizeof(rtattr));
-        rest = rest.subspan(std::min(rest.size(), aligned(header->rta_len)));
-    }
+    auto rest = after(body, skip);
+    while (const auto attribute = take_attribute(rest))
+        if (attribute->type == type) return attribute->value;
     return std::nullopt;
 }
 

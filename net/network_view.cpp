@@ -1,5 +1,7 @@
 #include "net/network_view.hpp"
 
+#include "net/netlink_bytes.hpp"
+
 #include <linux/if_link.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -15,36 +17,12 @@
 namespace ghost::net {
 namespace {
 
-using Bytes = std::span<const std::byte>;
+using netlink::after;
+using netlink::Bytes;
+using netlink::front;
+using netlink::take_attribute;
 
 constexpr std::size_t most = 16'384;  // of each kind; what is beyond isn't kept, and always counts as a change
-
-// A kernel's struct at the front; nullopt when there are too few bytes.
-template <class T>
-std::optional<T> front(Bytes bytes) {
-    if (bytes.size() < sizeof(T)) return std::nullopt;
-    T value;
-    std::memcpy(&value, bytes.data(), sizeof value);
-    return value;
-}
-
-constexpr std::size_t aligned(std::size_t length) { return (length + 3U) & ~std::size_t{3}; }
-
-Bytes after(Bytes bytes, std::size_t length) { return bytes.subspan(std::min(bytes.size(), aligned(length))); }
-
-struct Attribute {
-    unsigned type = 0;
-    Bytes value;
-};
-
-// Takes the next attribute off the front; nullopt at the end, or where lengths don't add up.
-std::optional<Attribute> take_attribute(Bytes& rest) {
-    const auto header = front<rtattr>(rest);
-    if (!header || header->rta_len < sizeof(rtattr) || header->rta_len > rest.size()) return std::nullopt;
-    const auto value = rest.subspan(sizeof(rtattr), header->rta_len - sizeof(rtattr));
-    rest = after(rest, header->rta_len);
-    return Attribute{static_cast<unsigned>(header->rta_type & NLA_TYPE_MASK), value};
-}
 
 std::string text_of(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 

@@ -60,19 +60,15 @@ void read_environment(JsonReader& reader, GuestProgram& program) {
 base::Result<GuestProgram> read_program(const net::Request& request) {
     const auto body = read_body(request);
     if (!body) return base::fail(body.error());
-    std::vector<base::Fault> faults;
-    if (!body->is_object()) {
-        faults.push_back({"", "expected an object, got " + describe(*body)});
-        return base::fail(validation_error(std::move(faults)));
-    }
     GuestProgram program;
-    JsonReader reader{body->get_object(), "", faults};
-    read_command(reader, program);
-    read_environment(reader, program);
-    program.input = reader.string("stdin", max_input).value_or("");
-    if (const auto limit = reader.integer("timeout_s", 1, max_timeout_s)) program.limit = std::chrono::seconds{*limit};
-    reader.finish();
-    if (!faults.empty()) return base::fail(validation_error(std::move(faults)));
+    const auto read = read_object(*body, [&](JsonReader& reader) {
+        read_command(reader, program);
+        read_environment(reader, program);
+        program.input = reader.string("stdin", max_input).value_or("");
+        if (const auto limit = reader.integer("timeout_s", 1, max_timeout_s))
+            program.limit = std::chrono::seconds{*limit};
+    });
+    if (!read) return base::fail(read.error());
     return program;
 }
 

@@ -126,24 +126,19 @@ struct TicketWish {
 base::Result<TicketWish> read_ticket_wish(const net::Request& request) {
     const auto body = read_body(request);
     if (!body) return base::fail(body.error());
-    std::vector<base::Fault> faults;
-    if (!body->is_object()) {
-        faults.push_back({"", "expected an object, got " + describe(*body)});
-        return base::fail(validation_error(std::move(faults)));
-    }
     TicketWish wish;
-    JsonReader reader{body->get_object(), "", faults};
-    reader.require("for");
-    if (const auto what = reader.one_of("for", {"console", "vnc", "forward"}))
-        for (const auto& route : stream_routes)
-            if (name_of(route.kind) == *what) wish.kind = route.kind;
-    if (const auto port = reader.integer("port", 1, UINT16_MAX)) wish.port = static_cast<std::uint16_t>(*port);
-    if (wish.kind == StreamKind::forward)
-        reader.require("port");
-    else if (reader.has("port"))
-        reader.fault("port", "is for forward alone");
-    reader.finish();
-    if (!faults.empty()) return base::fail(validation_error(std::move(faults)));
+    const auto read = read_object(*body, [&](JsonReader& reader) {
+        reader.require("for");
+        if (const auto what = reader.one_of("for", {"console", "vnc", "forward"}))
+            for (const auto& route : stream_routes)
+                if (name_of(route.kind) == *what) wish.kind = route.kind;
+        if (const auto port = reader.integer("port", 1, UINT16_MAX)) wish.port = static_cast<std::uint16_t>(*port);
+        if (wish.kind == StreamKind::forward)
+            reader.require("port");
+        else if (reader.has("port"))
+            reader.fault("port", "is for forward alone");
+    });
+    if (!read) return base::fail(read.error());
     return wish;
 }
 

@@ -124,18 +124,13 @@ asio::awaitable<net::Response> remove(const Vms& vms, net::Request request) {
 base::Result<StopOptions> read_stop(const net::Request& request) {
     const auto body = read_body(request, true);
     if (!body) return base::fail(body.error());
-    std::vector<base::Fault> faults;
-    if (!body->is_object()) {
-        faults.push_back({"", "expected an object, got " + describe(*body)});
-        return base::fail(validation_error(std::move(faults)));
-    }
     StopOptions options;
-    JsonReader reader{body->get_object(), "", faults};
-    options.force = reader.boolean("force").value_or(false);
-    if (const auto timeout = reader.integer("timeout_s", 0, max_stop_timeout_s))
-        options.timeout = std::chrono::seconds{*timeout};
-    reader.finish();
-    if (!faults.empty()) return base::fail(validation_error(std::move(faults)));
+    const auto read = read_object(*body, [&](JsonReader& reader) {
+        options.force = reader.boolean("force").value_or(false);
+        if (const auto timeout = reader.integer("timeout_s", 0, max_stop_timeout_s))
+            options.timeout = std::chrono::seconds{*timeout};
+    });
+    if (!read) return base::fail(read.error());
     return options;
 }
 
@@ -166,15 +161,11 @@ asio::awaitable<net::Response> act_with_options(const Vms& vms, net::Request req
 base::Result<std::string> read_new_name(const net::Request& request) {
     const auto body = read_body(request, true);
     if (!body) return base::fail(body.error());
-    std::vector<base::Fault> faults;
-    if (!body->is_object()) {
-        faults.push_back({"", "expected an object, got " + describe(*body)});
-        return base::fail(validation_error(std::move(faults)));
-    }
-    JsonReader reader{body->get_object(), "", faults};
-    auto name = reader.has("name") ? fields::vm_name(reader, "name") : std::nullopt;
-    reader.finish();
-    if (!faults.empty()) return base::fail(validation_error(std::move(faults)));
+    std::optional<std::string> name;
+    const auto read = read_object(*body, [&](JsonReader& reader) {
+        if (reader.has("name")) name = fields::vm_name(reader, "name");
+    });
+    if (!read) return base::fail(read.error());
     return name.value_or("");
 }
 

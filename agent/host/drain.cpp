@@ -112,15 +112,10 @@ Drain::Begun Drain::change(base::Context context, std::string kind, std::optiona
 void Drain::recover(const Operation& operation) { operations_.resume(operation.id, done); }
 
 base::Result<std::string> drain_reason_of(const json::value& body) {
-    std::vector<base::Fault> faults;
-    if (!body.is_object()) {
-        faults.push_back({"", "expected an object, got " + describe(body)});
-        return base::fail(validation_error(std::move(faults)));
-    }
-    JsonReader reader{body.get_object(), "", faults};
-    auto reason = reader.string("reason", Drain::max_reason);
-    reader.finish();
-    if (!faults.empty()) return base::fail(validation_error(std::move(faults)));
+    std::optional<std::string> reason;
+    const auto read =
+        read_object(body, [&](JsonReader& reader) { reason = reader.string("reason", Drain::max_reason); });
+    if (!read) return base::fail(read.error());
     return std::move(reason).value_or("");
 }
 
