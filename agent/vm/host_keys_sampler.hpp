@@ -3,10 +3,10 @@
 // and then while there are none.
 #pragma once
 
+#include "agent/vm/guest_rounds.hpp"
 #include "agent/vm/vm_index.hpp"
 #include "base/clock.hpp"
 #include "base/log.hpp"
-#include "base/task_group.hpp"
 #include "virt/hypervisor.hpp"
 
 #include <boost/asio/awaitable.hpp>
@@ -14,7 +14,6 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <string>
 #include <string_view>
 
@@ -24,13 +23,12 @@ namespace ghost::agent {
 class HostKeysSampler {
 public:
     HostKeysSampler(const boost::asio::any_io_executor& executor, virt::Hypervisor& hypervisor, VmIndex& index,
-                    base::Clock& clock, base::Log& log)
-        : hypervisor_(hypervisor), index_(index), clock_(clock), log_(log), askers_(executor, log) {}
+                    base::Clock& clock, base::Log& log);
 
     // Until cancelled.
-    [[nodiscard]] boost::asio::awaitable<void> run();
+    [[nodiscard]] boost::asio::awaitable<void> run() { return rounds_.run(ready); }
     // The guest is off, gone, or boots anew: what it is just saying doesn't hold any more.
-    void forget(std::string_view id);
+    void forget(std::string_view id) { rounds_.forget(id); }
 
     // While it says no, nobody is asked.
     std::function<bool()> ready = [] { return true; };
@@ -41,27 +39,20 @@ public:
     static constexpr std::size_t at_once = 4;
 
 private:
-    struct Guest {  // one that runs, since it was started
-        std::uint64_t start = 0;
-        base::Instant first_seen{};
-        base::Instant asked{};
-        std::string asked_in;    // how far the guest was then, as GuestReadiness::reason
-        std::string settled_in;  // likewise, when it had keys
-        bool under_way = false;
+    struct Told {
+        std::string asked_in;     // how far the guest was then, as GuestReadiness::reason
+        std::string settled_in;   // likewise, when it had keys
         bool unanswered = false;  // the last question
     };
+    using Rounds = GuestRounds<Told>;
 
-    void ask_those_due();
-    [[nodiscard]] bool is_due(const Guest& guest, const Vm& vm, base::Instant now) const;
+    [[nodiscard]] static bool is_due(const Vm& vm, const Rounds::Guest& guest, base::Instant now);
     boost::asio::awaitable<void> ask(std::string id, std::uint64_t start);
 
     virt::Hypervisor& hypervisor_;
     VmIndex& index_;
-    base::Clock& clock_;
     base::Log& log_;
-    base::TaskGroup askers_;
-    std::map<std::string, Guest, std::less<>> guests_;
-    std::uint64_t starts_ = 0;
+    Rounds rounds_;
 };
 
 }  // namespace ghost::agent

@@ -4,10 +4,10 @@
 #pragma once
 
 #include "agent/vm/guest_ready.hpp"
+#include "agent/vm/guest_rounds.hpp"
 #include "agent/vm/vm_index.hpp"
 #include "base/clock.hpp"
 #include "base/log.hpp"
-#include "base/task_group.hpp"
 #include "virt/hypervisor.hpp"
 
 #include <boost/asio/awaitable.hpp>
@@ -15,7 +15,6 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <set>
 #include <string>
 #include <string_view>
@@ -26,13 +25,12 @@ namespace ghost::agent {
 class ReadinessSampler {
 public:
     ReadinessSampler(const boost::asio::any_io_executor& executor, virt::Hypervisor& hypervisor, VmIndex& index,
-                     base::Clock& clock, base::Log& log)
-        : hypervisor_(hypervisor), index_(index), clock_(clock), log_(log), askers_(executor, log) {}
+                     base::Clock& clock, base::Log& log);
 
     // Until cancelled.
-    [[nodiscard]] boost::asio::awaitable<void> run();
+    [[nodiscard]] boost::asio::awaitable<void> run() { return rounds_.run(ready); }
     // The guest is off, gone, or boots anew: what it said doesn't hold any more, nor what it is just saying.
-    void forget(std::string_view id);
+    void forget(std::string_view id) { rounds_.forget(id); }
 
     // While it lives, somebody waits for the guest to be ready. Mustn't outlive the sampler.
     class Awaited {
@@ -56,30 +54,23 @@ public:
     static constexpr std::size_t at_once = 16;
 
 private:
-    struct Guest {  // one that runs, since it was started
-        std::uint64_t start = 0;
-        base::Instant first_seen{};
-        base::Instant asked{};
-        bool under_way = false;
+    struct Told {
         bool settled = false;
         unsigned unanswered = 0;  // programs in a row that didn't end
         CloudInitDialect dialect = CloudInitDialect::json;
     };
+    using Rounds = GuestRounds<Told>;
 
-    void ask_those_due();
-    [[nodiscard]] bool is_due(const std::string& id, const Guest& guest, base::Instant now) const;
+    [[nodiscard]] bool is_due(const std::string& id, const Rounds::Guest& guest, base::Instant now) const;
     boost::asio::awaitable<void> ask(std::string id, std::uint64_t start);
     boost::asio::awaitable<base::Result<GuestReadiness>> question(std::string id, CloudInitDialect& dialect);
-    void take(Guest& guest, const Vm& vm, GuestReadiness answer);
+    void take(Rounds::Guest& guest, const Vm& vm, GuestReadiness answer);
 
     virt::Hypervisor& hypervisor_;
     VmIndex& index_;
-    base::Clock& clock_;
     base::Log& log_;
-    base::TaskGroup askers_;
-    std::map<std::string, Guest, std::less<>> guests_;
     std::multiset<std::string, std::less<>> awaited_;
-    std::uint64_t starts_ = 0;
+    Rounds rounds_;
 };
 
 }  // namespace ghost::agent
