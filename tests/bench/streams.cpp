@@ -12,9 +12,11 @@
 #include "base/ids.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
+#include "fakes/certificates.hpp"
 #include "fakes/fake_hypervisor.hpp"
 #include "fakes/memory_files.hpp"
 #include "net/server.hpp"
+#include "net/tls.hpp"
 #include "net/websocket.hpp"
 
 #include <boost/asio/as_tuple.hpp>
@@ -367,6 +369,31 @@ private:
     std::uint16_t port_;
 };
 
+// A port for TLS, and certificates for both of its ends.
+struct SecurePort {
+    net::TlsFiles server;
+    net::TlsFiles client;
+    std::uint16_t port = 0;
+
+    explicit SecurePort(const std::filesystem::path& folder) {
+        fakes::CertificateAuthority authority{"bench"};
+        const auto keep = [&folder](const char* name, const std::string& pem) {
+            const auto path = folder / name;
+            std::ofstream{path} << pem;
+            std::filesystem::permissions(path, std::filesystem::perms::owner_read);
+            return path.string();
+        };
+        const auto here = authority.issue({.common_name = "agent", .alternative_names = "IP:127.0.0.1"});
+        const auto there = authority.issue({.common_name = "client"});
+        const auto ca = keep("ca.pem", authority.certificate());
+        server = {.certificate = keep("agent.pem", here.certificate), .key = keep("agent.key", here.key), .ca = ca};
+        client = {.certificate = keep("client.pem", there.certificate), .key = keep("client.key", there.key), .ca = ca};
+        asio::io_context loop;
+        // Free a moment ago.
+        port = asio::ip::tcp::acceptor{loop, {asio::ip::address_v4::loopback(), 0}}.local_endpoint().port();
+    }
+};
+
 // The agent's streams, without the rest of the agent.
 struct Agent {
     asio::io_context loop{1};
@@ -411,10 +438,12 @@ struct Agent {
     }
 
     // Doesn't return.
-    void serve(const std::string& socket, const std::string& lag) {
-        if (!server->listen(net::UnixEndpoint{socket, 0600, ""}, nullptr,
-                            [this](net::Request request) { return open(std::move(request)); }))
-            fault("cannot listen on " + socket);
+    void serve(const std::string& socket, const std::string& lag, const SecurePort& secure) {
+        const net::Handler handler = [this](net::Request request) { return open(std::move(request)); };
+        if (!server->listen(net::UnixEndpoint{socket, 0600, ""}, nullptr, handler)) fault("cannot listen on " + socket);
+        auto tls = net::make_server_tls(secure.server);
+        if (!tls) throw std::runtime_error(tls.error().detail);
+        if (!server->listen(net::TcpEndpoint{"127.0.0.1", secure.port}, *tls, handler)) fault("cannot listen for TLS");
         asio::co_spawn(loop, measure_lag(loop, lag), asio::detached);
         loop.run();
     }
@@ -459,6 +488,49 @@ void measure(std::string_view name, const Child& relay, const std::string& path,
         part_of(beside.round_trips_ms, 0.99));
 }
 
+// One stream over TLS that has a message of the bulk's echoed, and stays.
+asio::awaitable<void> use_secure(const net::Peer& peer, std::unique_ptr<net::WebSocket>& kept, std::size_t& open) {
+    auto opened = co_await net::open_websocket(peer, {.target = "/"});
+    if (!opened) throw std::runtime_error(opened.error().error.detail);
+    kept = std::move(*opened);
+    const std::string message(in_flight, 'x');
+    if (!co_await kept->write(asio::buffer(message))) throw std::runtime_error("a stream over TLS was cut off");
+    std::array<char, bulk> room;
+    for (std::size_t left = in_flight; left > 0;) {
+        const auto got = co_await kept->read(asio::buffer(room));
+        if (got.kind != net::WebSocket::Kind::data) throw std::runtime_error("a stream over TLS ended");
+        left -= got.bytes;
+    }
+    ++open;
+}
+
+void measure_secure(const Child& relay, const SecurePort& secure, std::size_t count) {
+    asio::io_context loop{1};
+    auto tls = net::make_client_tls(secure.client);
+    if (!tls) throw std::runtime_error(tls.error().detail);
+    const net::Peer peer = net::HttpsPeer{"127.0.0.1", std::to_string(secure.port), *tls};
+    std::vector<std::unique_ptr<net::WebSocket>> streams(count + 1);
+    std::size_t open = 0;
+    const auto open_until = [&](std::size_t wanted) {
+        while (open < wanted) {
+            const auto so_far = open;
+            asio::co_spawn(loop, use_secure(peer, streams[open], open), [](const std::exception_ptr& error) {
+                if (error) std::rethrow_exception(error);
+            });
+            while (open == so_far) loop.run_one();
+        }
+    };
+    open_until(1);
+    const auto before = cost_of(relay.pid());
+    open_until(count + 1);
+    const auto after = cost_of(relay.pid());
+    fmt::print("{:<28} memory a stream over TLS, after {} KiB each way: {:.0f} KiB\n", "", in_flight / 1024,
+               (after.memory_kib - before.memory_kib) / double(count));
+    for (auto& stream : streams) stream->abort();
+    loop.restart();
+    loop.poll();
+}
+
 void run(std::size_t count, double seconds) {
     const auto folder = std::filesystem::temp_directory_path() / fmt::format("bench-streams-{}", ::getpid());
     std::filesystem::create_directory(folder);
@@ -476,15 +548,17 @@ void run(std::size_t count, double seconds) {
             }};
             measure("socat, a process each", socat, path("socat"), false, count, seconds);
         }
+        const SecurePort secure{folder};
         const Child relay{[&] {
             Agent agent{echo.port};
-            agent.serve(path("agent"), path("lag"));
+            agent.serve(path("agent"), path("lag"), secure);
         }};
         measure("the agent, WebSockets", relay, path("agent"), true, count, seconds);
         ::usleep(1'200'000);
         std::ifstream lag{path("lag")};
         fmt::print("{:<28} the loop's lag over all of it: {}\n", "",
                    std::string{std::istreambuf_iterator<char>{lag}, {}});
+        measure_secure(relay, secure, count);
     }
     std::filesystem::remove_all(folder);
 }
