@@ -38,7 +38,7 @@ is_active_and_ready() {
 keeps_to_its_limits() {
     is "$(property NoNewPrivileges)" yes && is "$(property ProtectSystem)" strict &&
         is "$(sed -n 's/^Seccomp:\s*//p' "/proc/$(agent_pid)/status")" 2 &&
-        is "$(sed -n 's/^CapBnd:\s*//p' "/proc/$(agent_pid)/status")" 000000000000000f &&
+        is "$(sed -n 's/^CapBnd:\s*//p' "/proc/$(agent_pid)/status")" 000000000000040f &&
         is "$(stat -c %a:%U:%G /run/ghost/agent.sock)" 660:root:ghost &&
         is "$(stat -c %a:%U:%G /var/lib/ghost)" 711:root:root
 }
