@@ -2,6 +2,7 @@
 #include "net/problem.hpp"
 #include "tests/component/net/scripted_server.hpp"
 #include "tests/component/net/server_fixture.hpp"
+#include "tests/component/net/three_ways.hpp"
 #include "tests/component/net/wire.hpp"
 
 #include <boost/asio/as_tuple.hpp>
@@ -25,17 +26,6 @@ namespace {
 
 using Piece = base::Result<std::optional<std::string>>;
 
-net::ServerLimits quick_limits() {
-    auto limits = small_limits();
-    limits.hang_up_check = 5ms;
-    return limits;
-}
-
-asio::awaitable<void> pause(std::chrono::milliseconds span) {
-    asio::steady_timer timer{co_await asio::this_coro::executor, span};
-    co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
-}
-
 std::size_t resident_bytes() {
     std::ifstream statm{"/proc/self/statm"};
     std::size_t total = 0;
@@ -47,35 +37,19 @@ std::size_t resident_bytes() {
 // Streams what goes to /files/...: /files/sum reads it all and answers "<bytes> <sum of the bytes> <announced size>",
 // /files/refuse reads nothing, /files/part one piece, /files/wait as /files/sum but after `release`, and with a pause
 // after each piece. Anything else answers with the body it got whole.
-class Uploads {
+class Uploads final : public ThreeWays {
 public:
-    explicit Uploads(net::ServerLimits limits = quick_limits()) : server(limits) {
+    explicit Uploads(net::ServerLimits limits = quick_limits()) : ThreeWays(limits) {
         server.handler = [this](net::Request request) { return answer(std::move(request)); };
         server.on_loop([&] {
             (*server).stream_bodies([](net::Method, std::string_view path) { return path.starts_with("/files/"); });
         });
-        REQUIRE(server.listen(net::UnixEndpoint{.path = path, .mode = 0600, .group = {}}));
-        port = server.listen_tcp();
-        tls_port = server.listen_tcp(certificates().server());
+        listen();
     }
-    ~Uploads() {
-        release = true;
-        server.shut_down(0ms);
-    }
+    ~Uploads() { end(); }
     Uploads(const Uploads&) = delete;
     Uploads& operator=(const Uploads&) = delete;
 
-    [[nodiscard]] std::vector<net::Peer> peers() const {
-        return {net::UnixPeer{path}, net::HttpPeer{"127.0.0.1", std::to_string(port)},
-                net::HttpsPeer{"127.0.0.1", std::to_string(tls_port), certificates().client("alice")}};
-    }
-
-    fakes::ScratchFolder folder;
-    std::string path = folder.path("socket");
-    ServerFixture server;
-    std::uint16_t port = 0;
-    std::uint16_t tls_port = 0;
-    std::atomic<bool> release{false};
     std::atomic<int> handling{0};
     std::atomic<std::size_t> largest{0};  // piece
     std::atomic<std::size_t> read{0};
