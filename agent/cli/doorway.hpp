@@ -10,14 +10,13 @@
 #include "base/log.hpp"
 #include "base/notifier.hpp"
 #include "base/task_group.hpp"
+#include "net/listening_socket.hpp"
+#include "net/server.hpp"
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/basic_socket_acceptor.hpp>
-#include <boost/asio/generic/stream_protocol.hpp>
 
 #include <cstddef>
-#include <cstdint>
 #include <list>
 #include <string>
 
@@ -31,10 +30,8 @@ public:
             RelayRules rules);
 
     // Where connections are taken from then on; those through it get a stream of `target`, which sentences call
-    // `what`. The address with the port that was bound. Errors: io_error, with the address.
-    [[nodiscard]] base::Result<std::string> listen_tcp(const std::string& address, std::uint16_t port,
-                                                       std::string target, std::string what);
-    [[nodiscard]] base::Result<void> listen_unix(const std::string& path, std::string target, std::string what);
+    // `what`. The address with the port that was bound. Errors: each names the address.
+    [[nodiscard]] base::Result<std::string> listen(const net::Endpoint& endpoint, std::string target, std::string what);
 
     // Until the caller is cancelled, which must have called throw_if_cancelled(false). What goes wrong with one
     // connection is told on the console.
@@ -45,15 +42,12 @@ public:
     static constexpr std::size_t most_connections = 256;  // the next wait to be taken
 
 private:
-    using Acceptor = boost::asio::basic_socket_acceptor<boost::asio::generic::stream_protocol>;
     struct Door {
-        Acceptor acceptor;
+        net::ListeningSocket socket;
         std::string target;
         std::string what;
     };
 
-    [[nodiscard]] base::Result<void> open(const boost::asio::generic::stream_protocol::endpoint& endpoint,
-                                          const std::string& name, std::string target, std::string what);
     [[nodiscard]] boost::asio::awaitable<void> admit(Door& door);
     [[nodiscard]] boost::asio::awaitable<void> pass_on(StreamSocket socket, const Door& door);
 

@@ -37,6 +37,8 @@ std::string forward_target(const VmRef& vm, std::uint16_t port) {
     return fmt::format("{}/forward?port={}", vm.target, port);
 }
 
+net::TcpEndpoint endpoint_of(const PortForward& port) { return {port.host_address, port.host_port}; }
+
 // Nothing to get into in a VM that is off.
 std::optional<Failure> failure_of_power(const json::object& vm, const VmRef& known_as) {
     const auto power = text_at(part(vm, "status"), "power");
@@ -121,8 +123,7 @@ asio::awaitable<Session::Done> Session::perform(ForwardPorts action) {
     Doorway doorway{co_await asio::this_coro::executor, outside_.streams, clock_, console_, RelayRules{InputEnd::tell}};
     for (const auto& port : action.ports) {
         const auto what = fmt::format("{}:{}", action.vm.name, port.guest_port);
-        const auto bound =
-            doorway.listen_tcp(port.host_address, port.host_port, forward_target(action.vm, port.guest_port), what);
+        const auto bound = doorway.listen(endpoint_of(port), forward_target(action.vm, port.guest_port), what);
         if (!bound) co_return std::unexpected{Failure{ExitCode::failed, bound.error().detail}};
         console_.out(fmt::format("Forwarding {} -> {}\n", *bound, printable(what)));
     }
@@ -226,8 +227,7 @@ asio::awaitable<Session::Done> Session::perform(OpenScreen action) {
                     RelayRules{InputEnd::close}};
     const auto what = fmt::format("the screen of {}", action.vm.name);
     if (action.listen) {
-        const auto bound =
-            doorway.listen_tcp(action.listen->host_address, action.listen->host_port, action.vm.target + "/vnc", what);
+        const auto bound = doorway.listen(endpoint_of(*action.listen), action.vm.target + "/vnc", what);
         if (!bound) co_return std::unexpected{Failure{ExitCode::failed, bound.error().detail}};
         console_.out(fmt::format("The screen of {} is at vnc://{} until Ctrl-C\n", printable(action.vm.name), *bound));
         co_await doorway.serve();
@@ -238,7 +238,9 @@ asio::awaitable<Session::Done> Session::perform(OpenScreen action) {
     if (!folder) co_return std::unexpected{Failure{ExitCode::failed, folder.error().detail}};
     const PrivateFolder kept{outside_.desktop, *folder};
     const auto socket = *folder + "/vnc.sock";
-    if (const auto open = doorway.listen_unix(socket, action.vm.target + "/vnc", what); !open)
+    if (const auto open = doorway.listen(net::UnixEndpoint{.path = socket, .mode = 0600, .group = {}},
+                                         action.vm.target + "/vnc", what);
+        !open)
         co_return std::unexpected{Failure{ExitCode::failed, open.error().detail}};
     auto viewer =
         outside_.desktop.has_display()

@@ -67,7 +67,7 @@ asio::awaitable<std::string> exchange(Socket& socket, std::string request) {
 
 TEST_CASE("each connection is a stream of the agent, with an end of its own in each direction") {
     Open open;
-    const auto bound = open.doorway.listen_tcp("127.0.0.1", 0, "/v1/vms/web/forward?port=80", "web:80");
+    const auto bound = open.doorway.listen(net::TcpEndpoint{"127.0.0.1", 0}, "/v1/vms/web/forward?port=80", "web:80");
     REQUIRE(bound);
     CHECK(bound->starts_with("127.0.0.1:"));
     REQUIRE(port_in(*bound) != 0);
@@ -89,7 +89,7 @@ TEST_CASE("each connection is a stream of the agent, with an end of its own in e
 
 TEST_CASE("what goes wrong with one connection is told, and the next is taken") {
     Open open;
-    const auto bound = open.doorway.listen_tcp("::1", 0, "/v1/vms/web/forward?port=80", "web:80");
+    const auto bound = open.doorway.listen(net::TcpEndpoint{"::1", 0}, "/v1/vms/web/forward?port=80", "web:80");
     if (!bound) return;  // a machine without IPv6
     CHECK(bound->starts_with("[::1]:"));
     open.streams.coming.emplace_back(std::unexpected{Failure{ExitCode::failed, "10.0.0.2:80 refuses connections"}});
@@ -107,19 +107,21 @@ TEST_CASE("what goes wrong with one connection is told, and the next is taken") 
 
 TEST_CASE("an address that is taken can't be listened on") {
     Open open;
-    const auto bound = open.doorway.listen_tcp("127.0.0.1", 0, "/t", "web:80");
+    const auto bound = open.doorway.listen(net::TcpEndpoint{"127.0.0.1", 0}, "/t", "web:80");
     REQUIRE(bound);
-    const auto again = open.doorway.listen_tcp("127.0.0.1", port_in(*bound), "/t", "web:80");
+    const auto again = open.doorway.listen(net::TcpEndpoint{"127.0.0.1", port_in(*bound)}, "/t", "web:80");
     REQUIRE_FALSE(again);
     CHECK(again.error().detail == "cannot listen on " + *bound + ": Address already in use");
-    const auto unix = open.doorway.listen_unix("/nonexistent/" + std::string(200, 'x'), "/t", "web:80");
+    const auto unix = open.doorway.listen(
+        net::UnixEndpoint{.path = "/nonexistent/" + std::string(200, 'x'), .group = {}}, "/t", "web:80");
     CHECK_FALSE(unix);
 }
 
 TEST_CASE("Unix sockets lead to streams as well") {
     Open open;
     const fakes::ScratchFolder folder;
-    REQUIRE(open.doorway.listen_unix(folder.path("vnc.sock"), "/v1/vms/web/vnc", "the screen of web"));
+    REQUIRE(open.doorway.listen(net::UnixEndpoint{.path = folder.path("vnc.sock"), .group = {}}, "/v1/vms/web/vnc",
+                                "the screen of web"));
     auto stream = open.next_stream();
     stream->sends("RFB 003.008\n");
     stream->closes(1000, "");
