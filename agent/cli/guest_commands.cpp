@@ -2,6 +2,7 @@
 #include "agent/cli/commands.hpp"
 #include "agent/cli/option_values.hpp"
 #include "agent/cli/text.hpp"
+#include "net/text.hpp"
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -35,7 +36,7 @@ ExecCommand exec_of(const ExecWords& words, const Grammar& grammar) {
     if (action.command.size() > most_words) usage_fault(fmt::format("a command of more than {} words", most_words));
     action.environment.reserve(words.environment.size());
     for (const auto& text : words.environment) action.environment.push_back(key_and_value("--env", text, "NAME=VALUE"));
-    const auto is_text = [](const std::string& word) { return is_utf8(word) && !word.contains('\0'); };
+    const auto is_text = [](const std::string& word) { return net::is_utf8(word) && !word.contains('\0'); };
     if (!std::ranges::all_of(action.command, is_text) || !std::ranges::all_of(words.environment, is_text))
         usage_fault("the command and its environment have to be UTF-8");
     if (!words.timeout.empty()) {
@@ -97,7 +98,7 @@ CopyFile copy_of(const CopyWords& words, const Surroundings& surroundings) {
     auto path = guest.path;
     auto local = to_guest ? from.path : to.path;
     if (local.empty()) usage_fault("the name of a file can't be empty");
-    if (!path.starts_with('/') || !is_utf8(path))
+    if (!path.starts_with('/') || !net::is_utf8(path))
         usage_fault(fmt::format("'{}:{}': expected a path from the root, like {}:/tmp/file", printable(guest.vm),
                                 printable(path), printable(guest.vm)));
     if (to_guest && path.ends_with('/')) {

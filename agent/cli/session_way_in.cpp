@@ -12,6 +12,7 @@
 #include "agent/cli/stream_end.hpp"
 #include "agent/cli/text.hpp"
 #include "base/cancelled.hpp"
+#include "net/text.hpp"
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -83,7 +84,7 @@ asio::awaitable<Outcome<std::string>> read_input(Stdio& stdio) {
                                               {},
                                               "copy it with 'ghostctl cp' and let the command read the file"}};
     }
-    if (!is_utf8(all))
+    if (!net::is_utf8(all))
         co_return std::unexpected{Failure{ExitCode::usage,
                                           "standard input is not UTF-8",
                                           {},

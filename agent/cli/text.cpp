@@ -91,15 +91,6 @@ std::string printable(std::string_view text) {
     return out;
 }
 
-bool is_utf8(std::string_view text) {
-    while (!text.empty()) {
-        const auto rune = first_rune(text);
-        if (!rune.valid) return false;
-        text.remove_prefix(rune.bytes);
-    }
-    return true;
-}
-
 std::string printable_json(std::string_view json) {
     std::string out;
     out.reserve(json.size());

@@ -15,8 +15,6 @@ namespace ghost::cli {
 // line separators) and everything that isn't UTF-8 written out as \n, \t, \x1b or \u202e.
 [[nodiscard]] std::string printable(std::string_view text);
 
-[[nodiscard]] bool is_utf8(std::string_view text);
-
 // JSON already serialised, with the characters of `printable` that JSON allows bare turned into \uXXXX.
 [[nodiscard]] std::string printable_json(std::string_view json);
 
