@@ -2,10 +2,10 @@
 #pragma once
 
 #include "base/error.hpp"
+#include "net/transport.hpp"
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/buffer.hpp>
-#include <boost/asio/generic/stream_protocol.hpp>
 
 #include <cstddef>
 #include <memory>
@@ -25,7 +25,6 @@ public:
     virtual void end_writing() noexcept = 0;
 };
 
-using StreamSocket = boost::asio::generic::stream_protocol::socket;  // TCP or Unix
-[[nodiscard]] std::unique_ptr<ByteChannel> make_channel(StreamSocket socket);
+[[nodiscard]] std::unique_ptr<ByteChannel> make_channel(net::StreamSocket socket);
 
 }  // namespace ghost::cli

@@ -66,7 +66,7 @@ asio::awaitable<void> Doorway::admit(Door& door) {
     }
 }
 
-asio::awaitable<void> Doorway::pass_on(StreamSocket socket, const Door& door) {
+asio::awaitable<void> Doorway::pass_on(net::StreamSocket socket, const Door& door) {
     struct Place {
         Doorway& doorway;
         ~Place() {

@@ -12,6 +12,7 @@
 #include "base/task_group.hpp"
 #include "net/listening_socket.hpp"
 #include "net/server.hpp"
+#include "net/transport.hpp"
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -49,7 +50,7 @@ private:
     };
 
     [[nodiscard]] boost::asio::awaitable<void> admit(Door& door);
-    [[nodiscard]] boost::asio::awaitable<void> pass_on(StreamSocket socket, const Door& door);
+    [[nodiscard]] boost::asio::awaitable<void> pass_on(net::StreamSocket socket, const Door& door);
 
     boost::asio::any_io_executor executor_;
     AgentStreams& streams_;

@@ -1,12 +1,11 @@
 #include "agent/cli/stdio.hpp"
 
+#include "agent/cli/stream_bytes.hpp"
 #include "base/descriptor.hpp"
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/error.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
@@ -22,8 +21,6 @@
 namespace ghost::cli {
 namespace asio = boost::asio;
 namespace {
-
-constexpr auto as_values = asio::as_tuple(asio::use_awaitable);
 
 // How the process's streams were found. A signal's handler can be given nothing else.
 struct Found {
@@ -84,16 +81,9 @@ public:
         : restored_(std::move(restored)), in_(std::move(in)), out_(std::move(out)) {}
 
     [[nodiscard]] asio::awaitable<base::Result<std::size_t>> read(asio::mutable_buffer room) override {
-        const auto [fault, bytes] = co_await in_.async_read_some(room, as_values);
-        if (fault == asio::error::eof) co_return std::size_t{0};
-        if (fault == asio::error::operation_aborted) co_return base::fail(base::Errc::cancelled);
-        if (fault) co_return base::fail(base::Errc::io_error, fault.message());
-        co_return bytes;
+        return read_some(in_, room);
     }
-    [[nodiscard]] asio::awaitable<bool> write(asio::const_buffer bytes) override {
-        const auto [fault, written] = co_await asio::async_write(out_, bytes, as_values);
-        co_return !fault;
-    }
+    [[nodiscard]] asio::awaitable<bool> write(asio::const_buffer bytes) override { return write_all(out_, bytes); }
     // Whoever reads a pipe sees its end only when nothing here has it open any more.
     void end_writing() noexcept override {
         if (::shutdown(STDOUT_FILENO, SHUT_WR) == 0 || ::isatty(STDOUT_FILENO) != 0) return;
@@ -158,7 +148,7 @@ std::optional<Screen> ProcessStdio::size() const {
 asio::awaitable<void> ProcessStdio::resized() {
     boost::system::error_code already;
     (void)window_changes_.add(SIGWINCH, already);
-    (void)co_await window_changes_.async_wait(as_values);
+    (void)co_await window_changes_.async_wait(asio::as_tuple(asio::use_awaitable));
 }
 
 }  // namespace ghost::cli
