@@ -2,8 +2,8 @@
 
 #include "agent/cli/json_access.hpp"
 #include "agent/cli/text.hpp"
+#include "base/cancelled.hpp"
 
-#include <boost/asio/this_coro.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -72,19 +72,16 @@ void EventStream::tell_of_outage(const Failure& why) {
 }
 
 asio::awaitable<Outcome<EventStream::End>> EventStream::follow(EventReader& reader) {
-    const auto interrupted = [](asio::cancellation_state state) {
-        return state.cancelled() != asio::cancellation_type::none;
-    };
     if (place_.empty()) {
         auto failure = co_await find_place();
-        if (interrupted(co_await asio::this_coro::cancellation_state)) co_return End::stopped;
+        if (co_await base::is_cancelled()) co_return End::stopped;
         if (failure) co_return std::unexpected{std::move(*failure)};
     }
     for (;;) {
         Connection connection{reader};
         auto answer = co_await agent_.events(
             place_, [this, &connection](std::string_view piece) { return take(connection, piece); });
-        if (connection.stopped || interrupted(co_await asio::this_coro::cancellation_state)) co_return End::stopped;
+        if (connection.stopped || co_await base::is_cancelled()) co_return End::stopped;
         if (answer && answer->status == gone) {
             place_ = newest_in(*answer);
             co_return End::expired;

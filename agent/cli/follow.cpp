@@ -3,8 +3,8 @@
 #include "agent/cli/json_access.hpp"
 #include "agent/cli/progress.hpp"
 #include "agent/cli/text.hpp"
+#include "base/cancelled.hpp"
 
-#include <boost/asio/this_coro.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -54,16 +54,13 @@ void Follower::erase() {
 asio::awaitable<Outcome<json::object>> Follower::follow(json::object operation, std::string subject, seconds limit) {
     const auto began = clock_.now();
     const auto target = fmt::format("/v1/operations/{}", net::percent_encode(text_at(operation, "id")));
-    const auto interrupted = [](asio::cancellation_state state) {
-        return state.cancelled() != asio::cancellation_type::none;
-    };
     const auto give_up = [&](WaitEnd end, const Failure& why = {}) -> std::unexpected<Failure> {
         erase();
         return std::unexpected{wait_ended(end, operation, subject, limit, why)};
     };
     unsigned faults = 0;
     while (!is_finished(operation)) {
-        if (interrupted(co_await asio::this_coro::cancellation_state)) co_return give_up(WaitEnd::interrupted);
+        if (co_await base::is_cancelled()) co_return give_up(WaitEnd::interrupted);
         const auto asked = clock_.now();
         const auto elapsed = std::chrono::duration_cast<seconds>(asked - began);
         if (elapsed >= limit) co_return give_up(WaitEnd::limit_reached);
@@ -72,7 +69,7 @@ asio::awaitable<Outcome<json::object>> Follower::follow(json::object operation, 
         const auto longest = console_.progress_columns() ? seconds{1} : longest_poll;
         const auto poll = std::min(longest, limit - elapsed);
         auto answer = co_await agent_.get(fmt::format("{}?wait={}", target, poll.count()), poll);
-        if (interrupted(co_await asio::this_coro::cancellation_state)) co_return give_up(WaitEnd::interrupted);
+        if (co_await base::is_cancelled()) co_return give_up(WaitEnd::interrupted);
         if (answer && is_operation(*answer)) {
             operation = std::move(*answer);
             faults = 0;

@@ -166,7 +166,8 @@ std::string Session::accepted(const json::object& operation) const {
 }
 
 // The agent does what comes twice with one key once.
-asio::awaitable<Outcome<json::object>> Session::ask_for(const Change& change) {
+asio::awaitable<Outcome<json::object>> Session::ask_for(Change change) {
+    if (change.idempotency_key.empty()) change.idempotency_key = base::make_uuid(clock_, random_);
     bool cut = false;
     for (unsigned repeats = 0;; ++repeats) {
         auto answer = co_await agent_.send(change.method, change.target, change.body, change.idempotency_key);
@@ -174,18 +175,16 @@ asio::awaitable<Outcome<json::object>> Session::ask_for(const Change& change) {
         auto& failure = answer.error();
         cut = cut || failure.cut;
         failure.unanswered = failure.unanswered || (cut && failure.passing);
-        if (!cut || !failure.passing || repeats == most_repeats) co_return answer;
-        if (!co_await clock_.sleep_for(std::chrono::seconds{1})) co_return answer;
+        const bool again = cut && failure.passing && repeats < most_repeats;
+        if (again && co_await clock_.sleep_for(std::chrono::seconds{1})) continue;
+        const bool interrupted = co_await base::is_cancelled();
+        co_return std::unexpected{undecided(std::move(failure), change, interrupted)};
     }
 }
 
 asio::awaitable<Outcome<json::object>> Session::carry_out(Change change) {
-    if (change.idempotency_key.empty()) change.idempotency_key = base::make_uuid(clock_, random_);
     auto answer = co_await ask_for(change);
-    if (!answer) {
-        const bool interrupted = co_await base::is_cancelled();
-        co_return std::unexpected{undecided(std::move(answer.error()), change, interrupted)};
-    }
+    if (!answer) co_return answer;
     if (!is_operation(*answer))
         co_return std::unexpected{
             Failure{ExitCode::failed, fmt::format("the answer to {} is not an operation", change.target)}};
@@ -203,13 +202,8 @@ Session::Done Session::preview(const Change& change, const json::object& answer)
 }
 
 asio::awaitable<Session::Done> Session::perform(Change change) {
-    if (change.idempotency_key.empty()) change.idempotency_key = base::make_uuid(clock_, random_);
     auto answer = co_await ask_for(change);
-    if (!answer) {
-        const bool interrupted =
-            (co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none;
-        co_return std::unexpected{undecided(std::move(answer.error()), change, interrupted)};
-    }
+    if (!answer) co_return std::unexpected{std::move(answer.error())};
     if (change.dry_run) co_return preview(change, *answer);
     if (is_operation(*answer)) {
         if (!change.waiting.wait && !is_finished(*answer)) co_return accepted(*answer);

@@ -74,7 +74,7 @@ private:
                                                            std::optional<std::vector<std::string>> viewer,
                                                            std::string socket, VmRef vm);
 
-    [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> ask_for(const Change& change);
+    [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> ask_for(Change change);
     // Its operation, which went well.
     [[nodiscard]] boost::asio::awaitable<Outcome<boost::json::object>> carry_out(Change change);
     [[nodiscard]] Done preview(const Change& change, const boost::json::object& answer) const;

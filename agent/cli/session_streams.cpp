@@ -3,8 +3,8 @@
 #include "agent/cli/output.hpp"
 #include "agent/cli/session.hpp"
 #include "agent/cli/vm_watch.hpp"
+#include "base/cancelled.hpp"
 
-#include <boost/asio/this_coro.hpp>
 #include <fmt/format.h>
 
 #include <utility>
@@ -34,8 +34,6 @@ private:
     Console& console_;
 };
 
-bool interrupted(asio::cancellation_state state) { return state.cancelled() != asio::cancellation_type::none; }
-
 }  // namespace
 
 asio::awaitable<Session::Done> Session::perform(FollowEvents action) {
@@ -57,7 +55,7 @@ asio::awaitable<Session::Done> Session::perform(WatchVms action) {
     Backoff backoff;
     for (bool listed = false;;) {
         auto listing = co_await agent_.list(action.filter.target());
-        if (interrupted(co_await asio::this_coro::cancellation_state)) co_return std::string{};
+        if (co_await base::is_cancelled()) co_return std::string{};
         if (!listing && !(listed && listing.error().passing)) co_return std::unexpected{std::move(listing.error())};
         if (!listing) {
             if (!co_await clock_.sleep_for(backoff.next())) co_return std::string{};
