@@ -28,17 +28,14 @@ asio::awaitable<Outcome<net::ClientResponse>> AgentClient::exchange(net::ClientR
     request.headers.set("User-Agent", "ghostctl/" GHOST_VERSION);
     auto answer = co_await client_.send(std::move(request));
     if (answer) co_return std::move(*answer);
-    const auto* local = std::get_if<SocketAddress>(&address_);
-    co_return std::unexpected{failure_of_connection(
-        answer.error(), address_, local != nullptr ? look_at_socket(local->path) : SocketState::present)};
+    co_return std::unexpected{failure_of_connection(answer.error(), address_)};
 }
 
 asio::awaitable<Outcome<net::ClientResponse>> AgentClient::agreed(net::ClientRequest request) {
     const auto target = request.target;
     auto response = co_await exchange(std::move(request));
     if (!response || response->status / 100 == 2) co_return response;
-    co_return std::unexpected{failure_of_answer(response->status, response->body,
-                                                response->headers.find("Retry-After").value_or(""), target)};
+    co_return std::unexpected{failure_of_answer(*response, target)};
 }
 
 asio::awaitable<Outcome<json::object>> AgentClient::send(net::Method method, std::string target, std::string body,

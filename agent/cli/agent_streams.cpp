@@ -14,13 +14,8 @@ asio::awaitable<Outcome<std::unique_ptr<net::WebSocket>>> PeerStreams::open(std:
     auto opened = co_await net::open_websocket(peer_, std::move(request));
     if (opened) co_return std::move(*opened);
     const auto& refusal = opened.error();
-    if (!refusal.answer) {
-        const auto* local = std::get_if<SocketAddress>(&address_);
-        co_return std::unexpected{failure_of_connection(
-            refusal.error, address_, local != nullptr ? look_at_socket(local->path) : SocketState::present)};
-    }
-    co_return std::unexpected{failure_of_answer(refusal.answer->status, refusal.answer->body,
-                                                refusal.answer->headers.find("Retry-After").value_or(""), target)};
+    co_return std::unexpected{refusal.answer ? failure_of_answer(*refusal.answer, target)
+                                             : failure_of_connection(refusal.error, address_)};
 }
 
 }  // namespace ghost::cli

@@ -246,6 +246,10 @@ Failure failure_of_answer(unsigned status, std::string_view body, std::string_vi
             status == 429 || status == 503};
 }
 
+Failure failure_of_answer(const net::ClientResponse& answer, std::string_view target) {
+    return failure_of_answer(answer.status, answer.body, answer.headers.find("Retry-After").value_or(""), target);
+}
+
 Failure failure_of_operation(const json::object& operation) {
     const auto* error = object_at(operation, "error");
     if (error == nullptr) return {ExitCode::failed, "the operation failed without a reason"};

@@ -4,6 +4,7 @@
 #include "agent/cli/exit_code.hpp"
 #include "agent/cli/invocation.hpp"
 #include "base/error.hpp"
+#include "net/client.hpp"
 
 #include <boost/json/object.hpp>
 
@@ -33,6 +34,7 @@ struct Failure {
 // value or empty; `target` is what was asked for.
 [[nodiscard]] Failure failure_of_answer(unsigned status, std::string_view body, std::string_view retry_after,
                                         std::string_view target);
+[[nodiscard]] Failure failure_of_answer(const net::ClientResponse& answer, std::string_view target);
 // The `error` of an operation that failed.
 [[nodiscard]] Failure failure_of_operation(const boost::json::object& operation);
 

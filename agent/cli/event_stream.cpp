@@ -54,9 +54,7 @@ bool EventStream::take(Connection& connection, std::string_view piece) {
 
 Failure EventStream::why_ended(const Connection& connection, Outcome<net::ClientResponse> answer) const {
     if (!answer) return std::move(answer.error());
-    if (answer->status / 100 != 2)
-        return failure_of_answer(answer->status, answer->body, answer->headers.find("Retry-After").value_or(""),
-                                 AgentClient::events_target);
+    if (answer->status / 100 != 2) return failure_of_answer(*answer, AgentClient::events_target);
     const bool is_stream = answer->headers.find("Content-Type").value_or("").starts_with("text/event-stream");
     if (!is_stream || connection.parser.overflowed())
         return {ExitCode::failed, "the answer is no stream of events", {}, "is that a ghost-agent?"};

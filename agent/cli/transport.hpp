@@ -6,14 +6,13 @@
 #include "net/client.hpp"
 
 #include <expected>
-#include <string>
 
 namespace ghost::cli {
 
 // Nothing is connected yet. Fails when certificate, key or CA can't be read or don't fit.
 [[nodiscard]] std::expected<net::Peer, Failure> peer_at(const Address& address);
 
-// Why connecting to `path` may have failed.
-[[nodiscard]] SocketState look_at_socket(const std::string& path);
+// No answer came; looks at the socket for the reason.
+[[nodiscard]] Failure failure_of_connection(const base::Error& error, const Address& address);
 
 }  // namespace ghost::cli
