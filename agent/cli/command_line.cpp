@@ -12,7 +12,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -48,13 +47,13 @@ bool is_key(std::string_view text) {
 }
 
 // Of `words`, which it leaves to the command line, what follows the first "--" of a command that has words of others'
-// programs; nullopt: there is none. CLI11 would make something of them, of "[a,b]" two words and of "" nothing.
-std::optional<std::vector<std::string>> take_tail(std::vector<std::string>& words) {
-    static constexpr std::array with_value{"--socket", "--agent", "--cert",   "--key",
-                                           "--cacert", "-o",      "--output", "--idempotency-key"};
+// programs; nullopt: there is none. CLI11 would make something of them, of "[a,b]" two words and of "" nothing. `app`
+// has its options already.
+std::optional<std::vector<std::string>> take_tail(const CLI::App& app, std::vector<std::string>& words) {
     auto command = words.begin();
     while (command != words.end() && command->starts_with('-') && *command != "--") {
-        const bool takes_next = std::ranges::find(with_value, std::string_view{*command}) != with_value.end();
+        const auto* const option = app.get_option_no_throw(*command);
+        const bool takes_next = option != nullptr && option->get_items_expected_max() > 0;
         ++command;
         if (takes_next && command != words.end()) ++command;
     }
@@ -235,7 +234,7 @@ std::expected<Invocation, Told> parse(std::vector<std::string> words, const Surr
     ChangeOptions change_options;
     add_global_options(app, address, invocation.format);
     add_change_options(app, change_options);
-    const auto tail = take_tail(words);
+    const auto tail = take_tail(app, words);
     const Grammar grammar{invocation, surroundings, tail};
     add_agent_commands(app, grammar);
     add_vm_commands(app, grammar);

@@ -109,6 +109,7 @@ TEST_CASE("exec takes a command after the dashes") {
     CHECK(plain.limit == std::chrono::seconds{60});
     CHECK_FALSE(plain.with_input);
     CHECK(action_of<ExecCommand>({"exec", "web", "--idempotency-key", "k", "--", "id"}).idempotency_key == "k");
+    CHECK(action_of<ExecCommand>({"--idempotency-key", "ssh", "exec", "web", "--", "id"}).idempotency_key == "ssh");
     for (const auto& wrong : std::vector<std::vector<std::string>>{{"exec", "web"},
                                                                    {"exec", "web", "--"},
                                                                    {"exec", "web", "--", ""},
