@@ -1,7 +1,6 @@
 #include "agent/cli/viewer.hpp"
 
 #include "base/cancelled.hpp"
-#include "base/descriptor.hpp"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -101,15 +100,19 @@ asio::awaitable<base::Result<int>> ProcessDesktop::run(std::vector<std::string> 
         const int number = errno;
         co_return base::fail(base::errno_error(number, fmt::format("cannot start {}", command.front())));
     }
-    // Readable when it has ended. Only who can't have one (an old kernel) waits without the loop.
-    base::Descriptor ended{static_cast<int>(::syscall(SYS_pidfd_open, child, 0))};
-    if (ended) {
-        asio::posix::stream_descriptor watch{co_await asio::this_coro::executor, ended.release()};
-        (void)co_await watch.async_wait(asio::posix::stream_descriptor::wait_read, asio::as_tuple(asio::use_awaitable));
-        if (co_await base::is_cancelled()) (void)::kill(child, SIGTERM);
-    }
+    const int ended = static_cast<int>(::syscall(SYS_pidfd_open, child, 0));  // readable when it has
     int status = 0;
-    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    if (ended < 0) {
+        const int number = errno;
+        (void)::kill(child, SIGKILL);
+        (void)::waitpid(child, &status, 0);
+        co_return base::fail(base::errno_error(number, fmt::format("cannot watch {}", command.front())));
+    }
+    asio::posix::stream_descriptor watch{co_await asio::this_coro::executor, ended};
+    // On the loop, also while it takes its leave: what it shows goes through here.
+    for (bool told = false; ::waitpid(child, &status, WNOHANG) == 0;) {
+        (void)co_await watch.async_wait(asio::posix::stream_descriptor::wait_read, asio::as_tuple(asio::use_awaitable));
+        if (!told && co_await base::is_cancelled()) told = ::kill(child, SIGTERM) == 0;
     }
     co_return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
