@@ -38,7 +38,12 @@ struct Ended {
     std::vector<std::string> successor = {};  // see Session
 };
 
-// The first Ctrl-C (or SIGTERM) ends the session with a word; a second one ends the process.
+bool is_ignored(int signal) {
+    struct sigaction now{};
+    return ::sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
+// The first Ctrl-C (or SIGTERM, or the terminal's end) ends the session with a word; a second one ends the process.
 Ended run_session(const Invocation& invocation, net::Peer peer, Console& console) {
     asio::io_context loop{1};
     base::SystemClock clock;
@@ -50,9 +55,11 @@ Ended run_session(const Invocation& invocation, net::Peer peer, Console& console
     Session session{invocation, *client, clock, random, console, {streams, stdio, desktop}};
     asio::cancellation_signal stop;
     asio::signal_set signals{loop, SIGINT, SIGTERM};
+    if (!is_ignored(SIGHUP)) signals.add(SIGHUP);  // as nohup has it
     signals.async_wait([&](const boost::system::error_code& cancelled, int) {
         if (cancelled) return;
-        signals.clear();
+        // The terminal's end stays with the set: the shell and the system both tell of it.
+        for (const int again : {SIGINT, SIGTERM}) signals.remove(again);
         end_restored_by({SIGINT, SIGTERM});
         stop.emit(asio::cancellation_type::terminal);
     });

@@ -58,6 +58,7 @@ public:
         for (const int fd : {STDIN_FILENO, STDOUT_FILENO})
             found.flags.at(static_cast<std::size_t>(fd)) = ::fcntl(fd, F_GETFL);
         found.has_flags = 1;
+        end_restored_by({SIGHUP, SIGQUIT, SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL});
     }
     ~Restored() { restore_all(); }
     Restored(const Restored&) = delete;
@@ -66,7 +67,6 @@ public:
     // 0, or errno.
     [[nodiscard]] int make_raw() {
         if (::tcgetattr(STDIN_FILENO, &found.mode) != 0) return errno;
-        end_restored_by({SIGHUP, SIGQUIT, SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL});
         auto raw = found.mode;
         ::cfmakeraw(&raw);
         found.is_raw = 1;
@@ -107,7 +107,9 @@ void end_restored_by(std::initializer_list<int> signals) {
     action.sa_handler = restore_and_end;
     action.sa_flags = static_cast<int>(SA_RESETHAND | static_cast<unsigned>(SA_NODEFER));
     (void)::sigemptyset(&action.sa_mask);
-    for (const int signal : signals) (void)::sigaction(signal, &action, nullptr);
+    for (const int signal : signals)
+        if (struct sigaction now{}; ::sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_DFL)
+            (void)::sigaction(signal, &action, nullptr);
 }
 
 ProcessStdio::ProcessStdio(const asio::any_io_executor& executor) : executor_(executor), window_changes_(executor) {}

@@ -46,7 +46,8 @@ private:
     boost::asio::signal_set window_changes_;
 };
 
-// From here on these signals end the process as they do by default, but leave the terminal as it was found.
+// From here on those of these signals that nobody handles or ignores end the process as they do by default, but leave
+// the terminal as it was found.
 void end_restored_by(std::initializer_list<int> signals);
 
 }  // namespace ghost::cli

@@ -4,18 +4,18 @@
 #include "base/descriptor.hpp"
 #include "fakes/awaiting.hpp"
 #include "fakes/scratch_folder.hpp"
+#include "tests/unit/agent/cli/child.hpp"
 
+#include <boost/asio/detached.hpp>
 #include <catch2/catch.hpp>
 
 #include <fcntl.h>
 #include <pty.h>
-#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include <array>
 #include <csignal>
-#include <functional>
 #include <stdexcept>
 #include <string>
 
@@ -23,48 +23,6 @@ using namespace ghost;
 using namespace ghost::cli;
 
 namespace {
-
-struct Pipe {
-    base::Descriptor out;  // to read from
-    base::Descriptor in;
-    Pipe() {
-        std::array<int, 2> ends{};
-        REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
-        out.reset(ends[0]);
-        in.reset(ends[1]);
-    }
-};
-
-std::string read_all(int fd) {
-    std::string all;
-    std::array<char, 4096> piece{};
-    for (ssize_t got = 0; (got = ::read(fd, piece.data(), piece.size())) > 0;)
-        all.append(piece.data(), static_cast<std::size_t>(got));
-    return all;
-}
-
-// Does `work` with these as its standard input and output.
-pid_t start(int input, int output, const std::function<void()>& work) {
-    const auto child = ::fork();
-    REQUIRE(child >= 0);
-    if (child > 0) return child;
-    (void)::dup2(input, STDIN_FILENO);
-    (void)::dup2(output, STDOUT_FILENO);
-    // What Catch does with signals is for the test's own process.
-    for (const int signal : {SIGHUP, SIGQUIT, SIGABRT, SIGTERM}) (void)::signal(signal, SIG_DFL);
-    try {
-        work();
-        ::_exit(0);
-    } catch (...) {
-        ::_exit(1);
-    }
-}
-
-int end_of(pid_t child) {
-    int status = 0;
-    REQUIRE(::waitpid(child, &status, 0) == child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
 
 // All that comes in goes out.
 boost::asio::awaitable<void> copy(ByteChannel& channel) {
@@ -105,13 +63,17 @@ TEST_CASE("the terminal is left as it was found, however the process ends") {
     enum class Way : std::uint8_t { well, exception, signal };
     const auto way = GENERATE(Way::well, Way::exception, Way::signal);
     const int signal = way == Way::signal ? GENERATE(SIGHUP, SIGQUIT, SIGABRT, SIGTERM) : 0;
+    const bool is_raw = GENERATE(true, false);
     Pipe ready;
     Pipe go;
     const auto child = start(secondary, secondary, [&] {
         go.in.reset();
         fakes::TestLoop loop;
         ProcessStdio stdio{loop.context.get_executor()};
-        const auto channel = stdio.open(true);
+        const auto channel = stdio.open(is_raw);
+        std::array<char, 1> typed{};
+        boost::asio::co_spawn(loop.context, channel.value()->read(boost::asio::buffer(typed)), boost::asio::detached);
+        (void)loop.context.poll();
         if (signal == SIGTERM) end_restored_by({SIGTERM});
         (void)::write(ready.in.get(), "x", 1);
         char byte = 0;
@@ -123,7 +85,9 @@ TEST_CASE("the terminal is left as it was found, however the process ends") {
     CHECK(::read(ready.out.get(), &byte, 1) == 1);
     termios raw{};
     CHECK(::tcgetattr(secondary, &raw) == 0);
-    CHECK((raw.c_lflag & (ICANON | ECHO | ISIG)) == 0);
+    CHECK(same_mode(raw, found) != is_raw);
+    if (is_raw) CHECK((raw.c_lflag & (ICANON | ECHO | ISIG)) == 0);
+    CHECK(::fcntl(secondary, F_GETFL) != flags);
     go.in.reset();
     CHECK(end_of(child) == (signal != 0 ? 128 + signal : way == Way::exception ? 1 : 0));
     termios left{};
