@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/cli/session.hpp"
+#include "fakes/fake_client.hpp"
 #include "fakes/seeded_random.hpp"
 #include "fakes/virtual_clock.hpp"
 #include "tests/unit/agent/cli/way_in.hpp"
@@ -12,8 +13,10 @@
 #include <boost/asio/io_context.hpp>
 #include <catch2/catch.hpp>
 
+#include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace ghost::cli {
@@ -50,6 +53,9 @@ struct Bench {
     FakeDesktop desktop;
     std::vector<std::string> successor;  // see Session
 
+    void once(std::function<bool()> so, std::function<void()> act) {
+        cli::once(loop.get_executor(), std::move(so), std::move(act));
+    }
     // Runs to the end; time passes as soon as everybody sleeps.
     ExitCode run(const Invocation& invocation, net::Client& client) {
         Session session{invocation, client, clock, random, console, {streams, stdio, desktop}};
@@ -71,6 +77,12 @@ struct Bench {
         return *code;
     }
 };
+
+// An agent that always says the same.
+[[nodiscard]] inline fakes::FakeClient answering(unsigned status, std::string body) {
+    return fakes::FakeClient{fakes::FakeClient::Table{
+        [status, body = std::move(body)](const net::ClientRequest&) { return fakes::json_answer(status, body); }}};
+}
 
 [[nodiscard]] inline Invocation with(Action action, Format format = Format::table) {
     return {SocketAddress{"/nonexistent/agent.sock"}, format, std::move(action)};

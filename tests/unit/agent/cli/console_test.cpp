@@ -1,13 +1,11 @@
 #include "fakes/fake_client.hpp"
 #include "tests/unit/agent/cli/bench.hpp"
 
-#include <boost/asio/post.hpp>
 #include <boost/json/parse.hpp>
 #include <catch2/catch.hpp>
 
 using namespace ghost;
 using namespace ghost::cli;
-namespace asio = boost::asio;
 namespace json = boost::json;
 
 namespace {
@@ -15,8 +13,7 @@ namespace {
 struct AtConsole {
     Bench bench;
     std::shared_ptr<FakeStream> stream = std::make_shared<FakeStream>(bench.loop.get_executor());
-    fakes::FakeClient client{
-        fakes::FakeClient::Table{[](const net::ClientRequest&) { return fakes::json_answer(500, "{}"); }}};
+    fakes::FakeClient client = answering(500, "{}");
 
     AtConsole() { bench.streams.coming.emplace_back(stream); }
     ExitCode run(OpenConsole action = {{"/v1/vms/web", "web"}}) { return bench.run(with(std::move(action)), client); }
@@ -71,18 +68,8 @@ TEST_CASE("through pipes every byte is the guest's") {
         "a\x1d"
         "b");
     at.bench.person.ends_typing();
-    asio::post(at.bench.loop, [&] {
-        // After what was typed has been sent.
-        for (int i = 0; i < 20; ++i) asio::post(at.bench.loop, [] {});
-    });
     at.stream->sends("output");
-    std::function<void()> close_when_read = [&] {
-        if (at.stream->got.size() == 3)
-            at.stream->closes(4001, "the VM stopped");
-        else
-            asio::post(at.bench.loop, close_when_read);
-    };
-    asio::post(at.bench.loop, close_when_read);
+    at.bench.once([&] { return at.stream->got.size() == 3; }, [&] { at.stream->closes(4001, "the VM stopped"); });
     CHECK(at.run() == ExitCode::done);
     CHECK(at.stream->got ==
           "a\x1d"
@@ -141,17 +128,12 @@ TEST_CASE("the guest is told the terminal's size, at first and when it changes")
     AtConsole at;
     at.bench.stdio.terminal = true;
     at.bench.stdio.window = Screen{80, 24};
-    std::function<void()> resize = [&] {
-        if (at.stream->texts.size() == 1 && at.bench.stdio.window->columns == 80) {
-            at.bench.stdio.window = Screen{132, 50};
-            at.bench.person.resized.notify();
-        }
-        if (at.stream->texts.size() == 2)
-            at.bench.person.types("\x1d");
-        else
-            asio::post(at.bench.loop, resize);
-    };
-    asio::post(at.bench.loop, resize);
+    at.bench.once([&] { return at.stream->texts.size() == 1; },
+                  [&] {
+                      at.bench.stdio.window = Screen{132, 50};
+                      at.bench.person.resized.notify();
+                  });
+    at.bench.once([&] { return at.stream->texts.size() == 2; }, [&] { at.bench.person.types("\x1d"); });
     CHECK(at.run() == ExitCode::done);
     REQUIRE(at.stream->texts.size() == 2);
     CHECK(json::parse(at.stream->texts[0]) == json::parse(R"({"event":"resize","rows":24,"columns":80})"));
@@ -163,16 +145,9 @@ TEST_CASE("who becomes the writer says the size again") {
     at.bench.stdio.terminal = true;
     at.bench.stdio.window = Screen{80, 24};
     at.stream->tells(R"({"event":"writer","writer":false,"by":"alice"})");
-    bool handed_over = false;
-    std::function<void()> hand_over = [&] {
-        if (at.stream->texts.size() == 1 && !std::exchange(handed_over, true))
-            at.stream->tells(R"({"event":"writer","writer":true})");
-        if (at.stream->texts.size() == 2)
-            at.bench.person.types("\x1d");
-        else
-            asio::post(at.bench.loop, hand_over);
-    };
-    asio::post(at.bench.loop, hand_over);
+    at.bench.once([&] { return at.stream->texts.size() == 1; },
+                  [&] { at.stream->tells(R"({"event":"writer","writer":true})"); });
+    at.bench.once([&] { return at.stream->texts.size() == 2; }, [&] { at.bench.person.types("\x1d"); });
     CHECK(at.run() == ExitCode::done);
     REQUIRE(at.stream->texts.size() == 2);
     CHECK(at.stream->texts[0] == at.stream->texts[1]);

@@ -2,14 +2,12 @@
 #include "agent/cli/doorway.hpp"
 
 #include "fakes/awaiting.hpp"
-#include "fakes/fake_client.hpp"
 #include "fakes/scratch_folder.hpp"
 #include "tests/unit/agent/cli/bench.hpp"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
@@ -63,6 +61,11 @@ asio::awaitable<std::string> exchange(Socket& socket, std::string request) {
     co_return answer;
 }
 
+void interrupt_when_told(Bench& bench) {
+    bench.once([&bench] { return !bench.console.written.empty(); },
+               [&bench] { bench.ctrl_c.emit(asio::cancellation_type::terminal); });
+}
+
 }  // namespace
 
 TEST_CASE("each connection is a stream of the agent, with an end of its own in each direction") {
@@ -75,12 +78,12 @@ TEST_CASE("each connection is a stream of the agent, with an end of its own in e
     open.serve();
     tcp::socket socket{open.loop.context};
     socket.connect({asio::ip::make_address("127.0.0.1"), port_in(*bound)});
-    std::function<void()> answer_when_asked = [&] {
-        if (stream->texts.empty()) return asio::post(open.loop.context, answer_when_asked);
-        stream->sends("answer");
-        stream->tells(R"({"event":"eof"})");
-    };
-    asio::post(open.loop.context, answer_when_asked);
+    once(
+        open.loop.context.get_executor(), [&] { return !stream->texts.empty(); },
+        [&] {
+            stream->sends("answer");
+            stream->tells(R"({"event":"eof"})");
+        });
     CHECK(open.loop.await(exchange(socket, "request")) == "answer");
     CHECK(stream->got == "request");
     CHECK(open.streams.targets == std::vector<std::string>{"/v1/vms/web/forward?port=80"});
@@ -137,9 +140,7 @@ TEST_CASE("a viewer is started with the socket, and its end is the end") {
     bench.desktop.folder = folder.path();
     bench.desktop.display = true;
     bench.desktop.programs = {"vncviewer", "remote-viewer"};
-    fakes::FakeClient client{fakes::FakeClient::Table{[](const net::ClientRequest&) {
-        return fakes::json_answer(200, R"({"id":"u","status":{"power":"running"}})");
-    }}};
+    auto client = answering(200, R"({"id":"u","status":{"power":"running"}})");
     const OpenScreen action{{"/v1/vms/web", "web"}};
     SECTION("well") {
         CHECK(bench.run(with(action), client) == ExitCode::done);
@@ -163,16 +164,8 @@ TEST_CASE("without a viewer it is told where one can connect, until Ctrl-C") {
     const fakes::ScratchFolder folder;
     bench.desktop.folder = folder.path();
     bench.desktop.display = GENERATE(false, true);
-    fakes::FakeClient client{fakes::FakeClient::Table{[](const net::ClientRequest&) {
-        return fakes::json_answer(200, R"({"id":"u","status":{"power":"running"}})");
-    }}};
-    std::function<void()> interrupt = [&] {
-        if (bench.console.written.empty())
-            asio::post(bench.loop, interrupt);
-        else
-            bench.ctrl_c.emit(asio::cancellation_type::terminal);
-    };
-    asio::post(bench.loop, interrupt);
+    auto client = answering(200, R"({"id":"u","status":{"power":"running"}})");
+    interrupt_when_told(bench);
     OpenScreen action{{"/v1/vms/web", "web"}};
     const bool by_port = GENERATE(false, true);
     if (by_port) action.listen = PortForward{"127.0.0.1", 0, 0};
@@ -185,32 +178,22 @@ TEST_CASE("without a viewer it is told where one can connect, until Ctrl-C") {
 
 TEST_CASE("forward says where it listens and ends with Ctrl-C") {
     Bench bench;
-    fakes::FakeClient client{
-        fakes::FakeClient::Table{[](const net::ClientRequest&) { return fakes::json_answer(200, "{}"); }}};
-    std::function<void()> interrupt = [&] {
-        if (bench.console.written.empty())
-            asio::post(bench.loop, interrupt);
-        else
-            bench.ctrl_c.emit(asio::cancellation_type::terminal);
-    };
-    asio::post(bench.loop, interrupt);
+    auto client = answering(200, "{}");
+    interrupt_when_told(bench);
     CHECK(bench.run(with(ForwardPorts{{"/v1/vms/web", "web"}, {{"127.0.0.1", 0, 80}}}), client) == ExitCode::done);
     CHECK_THAT(bench.console.written, Catch::StartsWith("Forwarding 127.0.0.1:") && Catch::EndsWith(" -> web:80\n"));
 }
 
 TEST_CASE("a forward to no VM fails at once") {
     Bench bench;
-    fakes::FakeClient client{fakes::FakeClient::Table{[](const net::ClientRequest&) {
-        return fakes::json_answer(404, R"({"code":"not_found","detail":"there is no VM web"})");
-    }}};
+    auto client = answering(404, R"({"code":"not_found","detail":"there is no VM web"})");
     CHECK(bench.run(with(ForwardPorts{{"/v1/vms/web", "web"}, {{"127.0.0.1", 0, 80}}}), client) == ExitCode::not_found);
     CHECK(bench.console.written.empty());
 }
 
 TEST_CASE("one connection goes through standard input and output") {
     Bench bench;
-    fakes::FakeClient client{
-        fakes::FakeClient::Table{[](const net::ClientRequest&) { return fakes::json_answer(500, "{}"); }}};
+    auto client = answering(500, "{}");
     const ForwardStdio action{{"/v1/vms/web", "web"}, 22};
     auto stream = std::make_shared<FakeStream>(bench.loop.get_executor());
     SECTION("to its end") {

@@ -73,9 +73,7 @@ TEST_CASE("a command that couldn't be run is a failure") {
         CHECK(bench.run(with(run_it()), agent.client) == ExitCode::failed);
     }
     SECTION("by an agent that refuses") {
-        fakes::FakeClient client{fakes::FakeClient::Table{[](const net::ClientRequest&) {
-            return json_answer(403, R"({"code":"forbidden","detail":"VM web lets nobody in"})");
-        }}};
+        auto client = answering(403, R"({"code":"forbidden","detail":"VM web lets nobody in"})");
         CHECK(bench.run(with(run_it()), client) == ExitCode::refused);
         CHECK_THAT(bench.console.complained, Catch::Contains("VM web lets nobody in"));
     }

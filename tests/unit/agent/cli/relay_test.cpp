@@ -37,6 +37,10 @@ struct Rig {
                        }));
         settle();
     }
+    void cancel() {
+        stop.emit(asio::cancellation_type::terminal);
+        settle();
+    }
     void settle() {
         do loop.restart();
         while (loop.poll() > 0);
@@ -164,8 +168,7 @@ TEST_CASE("what waits for the agent is bounded") {
     rig.settle();
     // As much is being written, and as much waits.
     CHECK(rig.person.typing.size() >= 10 - 2 * Relay::most_waiting / Relay::piece);
-    rig.stop.emit(asio::cancellation_type::terminal);
-    rig.settle();
+    rig.cancel();
     REQUIRE(rig.end);
     CHECK(rig.end->kind == RelayEnd::Kind::left);
 }
@@ -195,7 +198,6 @@ TEST_CASE("control goes to who asked for it, and what is none is passed over") {
     CHECK(events == std::vector<std::string>{"writer", "new"});
     REQUIRE(rig.stream->texts.size() == 1);
     CHECK(json::parse(rig.stream->texts.front()) == json::parse(R"({"event":"resize","rows":25,"columns":80})"));
-    rig.stop.emit(asio::cancellation_type::terminal);
-    rig.settle();
+    rig.cancel();
     CHECK(rig.end);
 }

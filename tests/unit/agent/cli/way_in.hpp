@@ -10,10 +10,12 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
 
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,6 +23,14 @@
 #include <vector>
 
 namespace ghost::cli {
+
+// Does `act` as soon as `so`.
+inline void once(const boost::asio::any_io_executor& executor, std::function<bool()> so, std::function<void()> act) {
+    boost::asio::post(executor, [executor, so = std::move(so), act = std::move(act)] {
+        if (so()) return act();
+        once(executor, so, act);
+    });
+}
 
 // What the agent does at its end of a WebSocket, and what it got.
 struct FakeStream {
