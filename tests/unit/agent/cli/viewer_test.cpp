@@ -80,6 +80,7 @@ TEST_CASE("a screen's folder goes with ghostctl, also when the terminal goes") {
         (void)::setenv("TMPDIR", temporary.c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
         std::vector<std::string> words{"ghostctl", "--socket", folder.path("agent.sock"), "vnc", "web"};
         std::vector<char*> pointers;
+        pointers.reserve(words.size());
         for (auto& word : words) pointers.push_back(word.data());
         ::_exit(cli::run(static_cast<int>(pointers.size()), pointers.data()));
     });
