@@ -1,6 +1,7 @@
 // Files in guests.
 #include "agent/guest/guest_service.hpp"
 #include "agent/guest/guest_text.hpp"
+#include "base/cancelled.hpp"
 #include "base/shielded.hpp"
 
 #include <boost/asio/co_spawn.hpp>
@@ -22,10 +23,6 @@ constexpr std::size_t longest_words = 1024;  // of a tool
 base::Error too_large(const std::string& path, std::uint64_t most) {
     return {base::Errc::body_too_large, fmt::format("{} is larger than {} bytes (guest_access.max_file_size)",
                                                     shortened(path, GuestService::longest_told), most)};
-}
-
-asio::awaitable<bool> is_cancelled() {
-    co_return (co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none;
 }
 
 }  // namespace
@@ -216,7 +213,7 @@ asio::awaitable<base::Result<void>> GuestService::pour(const Upload& into, Guest
     std::string waiting;
     std::uint64_t taken = 0;
     for (bool more = true; more;) {
-        if (co_await is_cancelled()) co_return base::fail(base::Errc::cancelled, "nobody sends it any more");
+        if (co_await base::is_cancelled()) co_return base::fail(base::Errc::cancelled, "nobody sends it any more");
         auto piece = co_await from.body();
         if (!piece) co_return base::fail(std::move(piece).error());
         more = piece->has_value();
