@@ -180,6 +180,7 @@ public:
             }
             const int on = 1;
             ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+            net::keep_alive(socket);
             socket.non_blocking(true, error);
             co_return std::move(socket);
         }

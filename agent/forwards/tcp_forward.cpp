@@ -21,18 +21,6 @@ using boost::system::error_code;
 
 constexpr std::chrono::seconds accept_pause{1};  // when there are no descriptors left
 
-// A client that is gone without a word is noticed, although nothing is sent to it.
-void keep_alive(net::StreamSocket& socket) {
-    const int on = 1;
-    const int idle_s = 60;
-    const int interval_s = 20;
-    const int probes = 5;
-    ::setsockopt(socket.native_handle(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
-    ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
-    ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
-}
-
 class TcpForward final : public OpenForward {
 public:
     TcpForward(ForwardsGround& ground, ForwardPlace place, ip::tcp::acceptor acceptor)
@@ -104,7 +92,7 @@ private:
     asio::awaitable<void> serve(net::StreamSocket client, Counted counted) {
         (void)counted;
         ::fcntl(client.native_handle(), F_SETFD, FD_CLOEXEC);
-        keep_alive(client);
+        net::keep_alive(client);
         const auto* vm = ground_.index.find(place_.vm);
         if (vm == nullptr) co_return reset(client);
         auto guest =
@@ -114,7 +102,6 @@ private:
             if (guest.error().code != base::Errc::cancelled) unreached_.say(ground_, place_, guest.error());
             co_return;
         }
-        keep_alive(*guest);
         const int on = 1;
         ::setsockopt(client.native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         const auto relayed = co_await relay(client, *guest, ground_.clock, ground_.idle_timeout);
