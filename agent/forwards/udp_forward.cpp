@@ -61,6 +61,16 @@ struct Flow {
     }
 };
 
+// One datagram, as recvmsg(2) and sendmsg(2) have it.
+msghdr message_of(ip::udp::endpoint& peer, std::size_t peer_size, iovec& bytes) {
+    msghdr message{};
+    message.msg_name = peer.data();
+    message.msg_namelen = static_cast<socklen_t>(peer_size);
+    message.msg_iov = &bytes;
+    message.msg_iovlen = 1;
+    return message;
+}
+
 class UdpForward final : public OpenForward {
 public:
     UdpForward(ForwardsGround& ground, ForwardPlace place, ip::udp::socket socket)
@@ -114,11 +124,7 @@ private:
     std::optional<std::size_t> take(Client& client) {
         iovec room{buffer_.data(), buffer_.size()};
         alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(in_pktinfo))> control{};
-        msghdr message{};
-        message.msg_name = client.from.data();
-        message.msg_namelen = static_cast<socklen_t>(client.from.capacity());
-        message.msg_iov = &room;
-        message.msg_iovlen = 1;
+        auto message = message_of(client.from, client.from.capacity(), room);
         message.msg_control = control.data();
         message.msg_controllen = control.size();
         const auto length = ::recvmsg(socket_.native_handle(), &message, MSG_DONTWAIT);
@@ -234,14 +240,10 @@ private:
 
     void answer(Client& client, std::string_view datagram) {
         // sendmsg(2) takes what it only reads as if it were to write there.
-        iovec bytes{const_cast<char*>(datagram.data()),
-                    datagram.size()};  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+        auto* const start = const_cast<char*>(datagram.data());  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+        iovec bytes{start, datagram.size()};
         alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(in_pktinfo))> control{};
-        msghdr message{};
-        message.msg_name = client.from.data();
-        message.msg_namelen = static_cast<socklen_t>(client.from.size());
-        message.msg_iov = &bytes;
-        message.msg_iovlen = 1;
+        auto message = message_of(client.from, client.from.size(), bytes);
         if (all_addresses_) {
             message.msg_control = control.data();
             message.msg_controllen = control.size();
