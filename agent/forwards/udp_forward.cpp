@@ -29,8 +29,11 @@ using boost::system::error_code;
 constexpr auto quiet = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t largest = 64 * 1024;  // of a datagram
 constexpr int datagrams_at_once = 64;       // then others on the loop have their turn
-constexpr std::size_t most_waiting = 16;    // datagrams of a client while its guest is being reached
-constexpr std::chrono::seconds sweep{5};    // between looks for clients that are silent
+// Of a client's, while its guest is being reached: with 256 clients, any of whose addresses may be made up, these are
+// 16 MiB at most.
+constexpr std::size_t most_waiting = 16;             // datagrams
+constexpr std::size_t most_bytes_waiting = largest;  // in all of them
+constexpr std::chrono::seconds sweep{5};             // between looks for clients that are silent
 
 // Whose datagrams belong together.
 struct Client {
@@ -51,11 +54,18 @@ struct Flow {
     ip::address address = {};                   // the guest's
     std::uint64_t revision = 0;                 // of the VM, when the address was last known to be its
     std::deque<std::string> waiting = {};
+    std::size_t bytes_waiting = 0;
     base::Instant last{};  // when something came or went
     bool ended = false;
 
+    void keep(std::string_view datagram) {
+        if (waiting.size() >= most_waiting || bytes_waiting + datagram.size() > most_bytes_waiting) return;
+        waiting.emplace_back(datagram);
+        bytes_waiting += datagram.size();
+    }
     void end() {
         ended = true;
+        waiting.clear();
         error_code ignored;
         if (guest) guest->close(ignored);
     }
@@ -152,7 +162,7 @@ private:
             if (flows_.size() >= max_flows_of_forward) drop_most_silent();
             const auto flow = std::make_shared<Flow>(client);
             flow->last = ground_.clock.now();
-            flow->waiting.emplace_back(datagram);
+            flow->keep(datagram);
             flows_.emplace(client, flow);
             // It begins at once, and is forgotten again where the guest can't be reached.
             ways_.spawn("forwarded datagrams", carry(flow));
@@ -162,8 +172,8 @@ private:
         flow.last = ground_.clock.now();
         if (flow.guest)
             (void)::send(flow.guest->native_handle(), datagram.data(), datagram.size(), MSG_DONTWAIT);
-        else if (flow.waiting.size() < most_waiting)
-            flow.waiting.emplace_back(datagram);
+        else
+            flow.keep(datagram);
     }
 
     // Whether the address that the flow leads to is one of the VM's, as it is observed now.
