@@ -20,6 +20,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <utility>
 
 namespace ghost::storage {
 namespace {
@@ -44,15 +45,27 @@ Result<std::optional<FileInfo>> stat_now(const std::string& path) {
                     static_cast<unsigned>(found.st_mode) & 07777U, S_ISREG(found.st_mode), S_ISDIR(found.st_mode)};
 }
 
-// Up to `limit` bytes of a regular file, whatever it says of its size: the kernel's own say 0.
-Result<std::string> read_up_to(const std::string& path, std::size_t limit) {
-    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)};
+struct Opened {
+    Descriptor file;
+    std::uint64_t size = 0;  // as it says itself
+};
+
+Result<Opened> open_regular(const std::string& path) {
+    Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)};
     if (!file) return os_error(errno, "cannot open " + path);
     struct stat found = {};
     if (::fstat(file.get(), &found) != 0) return os_error(errno, "cannot inspect " + path);
     if (!S_ISREG(found.st_mode)) return base::fail(Errc::io_error, path + " is not a regular file");
+    return Opened{std::move(file), static_cast<std::uint64_t>(found.st_size)};
+}
+
+// Up to `limit` bytes of a regular file, whatever it says of its size: the kernel's own say 0.
+Result<std::string> read_up_to(const std::string& path, std::size_t limit) {
+    const auto opened = open_regular(path);
+    if (!opened) return base::fail(opened.error());
+    const auto& [file, size] = *opened;
     constexpr std::size_t least = 4096;
-    const auto expected = static_cast<std::size_t>(found.st_size) + 1;  // one more: its end is seen at once
+    const auto expected = static_cast<std::size_t>(size) + 1;  // one more: its end is seen at once
     std::string bytes;
     for (std::size_t length = 0;;) {
         if (length == bytes.size()) bytes.resize(std::min(limit, std::max({expected, least, 2 * length})));
@@ -68,12 +81,9 @@ Result<std::string> read_up_to(const std::string& path, std::size_t limit) {
 
 // A file that is cut short meanwhile gives less.
 Result<std::string> read_tail_now(const std::string& path, std::size_t limit) {
-    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)};
-    if (!file) return os_error(errno, "cannot open " + path);
-    struct stat found = {};
-    if (::fstat(file.get(), &found) != 0) return os_error(errno, "cannot inspect " + path);
-    if (!S_ISREG(found.st_mode)) return base::fail(Errc::io_error, path + " is not a regular file");
-    const auto size = static_cast<std::uint64_t>(found.st_size);
+    const auto opened = open_regular(path);
+    if (!opened) return base::fail(opened.error());
+    const auto& [file, size] = *opened;
     std::string bytes(static_cast<std::size_t>(std::min<std::uint64_t>(size, limit)), '\0');
     const auto start = size - bytes.size();
     std::size_t length = 0;
