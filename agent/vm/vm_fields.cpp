@@ -108,6 +108,12 @@ void read_cloud_init(JsonReader& reader, CreateVm& create) {
     reader.finish();
 }
 
+// Of a merge patch; null: it changes none of them, or with null, `clears`, takes all away.
+const json::object* changed_members(JsonReader& reader, std::string_view key, bool& clears) {
+    clears = reader.is_null(key);
+    return clears ? nullptr : reader.object(key);
+}
+
 template <class Each>
 void each_named(JsonReader& reader, std::string_view key, std::size_t max, Each each) {
     const auto* object = reader.object(key);
@@ -125,6 +131,18 @@ void each_named(JsonReader& reader, std::string_view key, std::size_t max, Each 
             part.finish();
         }
     }
+}
+
+// The same of what was stored, which other versions may have written.
+template <class Each>
+void each_stored(JsonReader& reader, std::string_view key, Each each) {
+    const auto* object = reader.object(key);
+    if (object == nullptr) return;
+    for (const auto& member : *object)
+        if (member.value().is_object()) {
+            JsonReader part{member.value().get_object(), reader.at(key), reader.faults()};
+            each(std::string{member.key()}, part);
+        }
 }
 
 bool is_network_name(std::string_view name) {
@@ -220,11 +238,7 @@ void forward_change(JsonReader& all, const json::key_value_pair& member, const V
 }
 
 void forward_changes(JsonReader& reader, const VmSpec& current, const ForwardRules& rules, VmPatch& patch) {
-    if (reader.is_null("forwards")) {
-        patch.clear_forwards = true;
-        return;
-    }
-    const auto* object = reader.object("forwards");
+    const auto* object = changed_members(reader, "forwards", patch.clear_forwards);
     if (object == nullptr) return;
     JsonReader all{*object, reader.at("forwards"), reader.faults()};
     for (const auto& member : *object) forward_change(all, member, current, rules, patch);
@@ -295,11 +309,7 @@ Labels labels(JsonReader& reader) {
 }
 
 void label_changes(JsonReader& reader, const Labels& current, VmPatch& patch) {
-    if (reader.is_null("labels")) {
-        patch.clear_labels = true;
-        return;
-    }
-    const auto* object = reader.object("labels");
+    const auto* object = changed_members(reader, "labels", patch.clear_labels);
     if (object == nullptr) return;
     JsonReader inner{*object, reader.at("labels"), reader.faults()};
     auto count = current.size();
@@ -379,25 +389,15 @@ void stored_spec(JsonReader& reader, VmSpec& spec) {
             inner.strings("ssh_authorized_keys", 4096, 1 << 20).value_or(std::vector<std::string>{});
         spec.cloud_init.user_data_sha256 = inner.string("user_data_sha256", 64).value_or("");
     }
-    if (const auto* disks = reader.object("disks"))
-        for (const auto& member : *disks)
-            if (member.value().is_object()) {
-                JsonReader disk{member.value().get_object(), reader.at("disks"), reader.faults()};
-                spec.disks[std::string{member.key()}] = {disk.integer("size_gib", 0, UINT64_MAX).value_or(0)};
-            }
-    if (const auto* nics = reader.object("nics"))
-        for (const auto& member : *nics)
-            if (member.value().is_object()) {
-                JsonReader nic{member.value().get_object(), reader.at("nics"), reader.faults()};
-                spec.nics[std::string{member.key()}] = {nic.string("network", 4096).value_or("")};
-            }
-    if (const auto* forwards = reader.object("forwards"))
-        for (const auto& member : *forwards)
-            if (member.value().is_object()) {
-                JsonReader part{member.value().get_object(), reader.at("forwards"), reader.faults()};
-                if (const auto forward = read_forward(part, {}, false))
-                    spec.forwards[std::string{member.key()}] = *forward;
-            }
+    each_stored(reader, "disks", [&spec](std::string name, JsonReader& disk) {
+        spec.disks[std::move(name)] = {disk.integer("size_gib", 0, UINT64_MAX).value_or(0)};
+    });
+    each_stored(reader, "nics", [&spec](std::string name, JsonReader& nic) {
+        spec.nics[std::move(name)] = {nic.string("network", 4096).value_or("")};
+    });
+    each_stored(reader, "forwards", [&spec](std::string name, JsonReader& part) {
+        if (const auto forward = read_forward(part, {}, false)) spec.forwards[std::move(name)] = *forward;
+    });
     spec.guest_access = reader.boolean("guest_access").value_or(false);
 }
 
