@@ -1,5 +1,6 @@
 #include "net/tunnel.hpp"
 
+#include "base/base64.hpp"
 #include "net/watchdog.hpp"
 
 #include <boost/asio/as_tuple.hpp>
@@ -7,7 +8,6 @@
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <array>
@@ -22,19 +22,10 @@ using boost::system::error_code;
 constexpr auto quiet = asio::as_tuple(asio::use_awaitable);
 constexpr std::uint32_t head_limit = 16 * 1024;
 
-std::string base64(const std::string& text) {
-    std::string coded(4 * ((text.size() + 2) / 3) + 1, '\0');  // and the NUL that OpenSSL ends it with
-    const int length =
-        EVP_EncodeBlock(reinterpret_cast<unsigned char*>(coded.data()),
-                        reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-    coded.resize(static_cast<std::size_t>(length));
-    return coded;
-}
-
 std::string wish(const Proxy& proxy, const std::string& authority) {
     auto text = "CONNECT " + authority + " HTTP/1.1\r\nHost: " + authority +
                 "\r\nUser-Agent: ghost-agent/" GHOST_VERSION "\r\n";
-    if (!proxy.credentials.empty()) text += "Proxy-Authorization: Basic " + base64(proxy.credentials) + "\r\n";
+    if (!proxy.credentials.empty()) text += "Proxy-Authorization: Basic " + base::to_base64(proxy.credentials) + "\r\n";
     return text + "\r\n";
 }
 

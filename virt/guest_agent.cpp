@@ -1,6 +1,6 @@
 #include "virt/guest_agent.hpp"
 
-#include "virt/base64.hpp"
+#include "base/base64.hpp"
 #include "virt/domain_reads.hpp"
 
 #include <boost/json/array.hpp>
@@ -17,7 +17,9 @@ namespace ghost::virt {
 namespace {
 
 namespace json = boost::json;
+using base::from_base64;
 using base::Result;
+using base::to_base64;
 
 constexpr std::string_view unreadable = "the guest agent's answer can't be read";
 // Of libvirt, which passes no longer answers on (and its client no messages beyond 4 MiB).

@@ -1,11 +1,11 @@
 #include "agent/access/tickets.hpp"
 
+#include "base/base64.hpp"
 #include "net/digest.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <span>
 #include <utility>
 
@@ -13,20 +13,6 @@ namespace ghost::agent {
 namespace {
 
 constexpr std::size_t secret_bytes = 32;
-
-// RFC 4648, section 5, without padding.
-std::string base64url(std::span<const std::byte> bytes) {
-    static constexpr std::string_view alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    std::string text;
-    unsigned held = 0;
-    unsigned bits = 0;
-    for (const auto byte : bytes) {
-        held = ((held << 8U) | std::to_integer<unsigned>(byte)) & 0xffffU;
-        for (bits += 8; bits >= 6; bits -= 6) text += alphabet[(held >> (bits - 6)) & 0x3fU];
-    }
-    if (bits > 0) text += alphabet[(held << (6 - bits)) & 0x3fU];
-    return text;
-}
 
 }  // namespace
 
@@ -55,9 +41,9 @@ base::Result<Tickets::Issued> Tickets::issue(const base::Principal& who, StreamU
         return base::fail(base::Errc::overloaded,
                           fmt::format("{} tickets of {} wait for their use; each is good for {} s", most_of_one, name,
                                       lifetime.count()));
-    std::array<std::byte, secret_bytes> secret{};
-    random_.fill(secret);
-    Issued issued{base64url(secret), clock_.wall() + lifetime};
+    std::string secret(secret_bytes, '\0');
+    random_.fill(std::as_writable_bytes(std::span{secret}));
+    Issued issued{base::to_base64url(secret), clock_.wall() + lifetime};
     tickets_.insert_or_assign(net::sha256_hex(issued.text), Ticket{who, std::move(use), now() + lifetime});
     return issued;
 }

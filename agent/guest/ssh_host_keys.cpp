@@ -1,9 +1,9 @@
 #include "agent/guest/ssh_host_keys.hpp"
 
+#include "base/base64.hpp"
+
 #include <algorithm>
 #include <array>
-#include <cstdint>
-#include <optional>
 
 namespace ghost::agent {
 namespace {
@@ -17,40 +17,12 @@ constexpr std::array<std::string_view, 8> key_types{"ssh-ed25519",
                                                     "sk-ssh-ed25519@openssh.com",
                                                     "sk-ecdsa-sha2-nistp256@openssh.com"};
 
-std::optional<unsigned> sextet(char c) {
-    if (c >= 'A' && c <= 'Z') return static_cast<unsigned>(c - 'A');
-    if (c >= 'a' && c <= 'z') return static_cast<unsigned>(c - 'a') + 26;
-    if (c >= '0' && c <= '9') return static_cast<unsigned>(c - '0') + 52;
-    if (c == '+') return 62;
-    if (c == '/') return 63;
-    return std::nullopt;
-}
-
-// RFC 4648, with all of its padding.
-std::optional<std::string> from_base64(std::string_view text) {
-    if (text.empty() || text.size() % 4 != 0) return std::nullopt;
-    for (int i = 0; i < 2 && text.ends_with('='); ++i) text.remove_suffix(1);
-    std::string bytes;
-    std::uint32_t bits = 0;
-    int kept = 0;
-    for (const char c : text) {
-        const auto value = sextet(c);
-        if (!value) return std::nullopt;
-        bits = bits << 6U | *value;
-        kept += 6;
-        if (kept < 8) continue;
-        kept -= 8;
-        bytes += static_cast<char>(static_cast<std::uint8_t>(bits >> static_cast<unsigned>(kept)));
-    }
-    return bytes;
-}
-
 // A key begins with its type once more, after the four bytes of that one's length (RFC 4253, section 6.6).
 bool is_key_of(std::string_view type, std::string_view base64) {
-    const auto bytes = from_base64(base64);
-    if (!bytes || bytes->size() <= 4 + type.size()) return false;
+    const auto bytes = base::from_base64(base64, base64.size());
+    if (base::to_base64(bytes) != base64) return false;  // not all of it is Base64
     const std::string length{'\0', '\0', '\0', static_cast<char>(type.size())};
-    return bytes->starts_with(length) && std::string_view{*bytes}.substr(4, type.size()) == type;
+    return bytes.size() > 4 + type.size() && bytes.starts_with(length + std::string{type});
 }
 
 std::string_view word(std::string_view& rest) {

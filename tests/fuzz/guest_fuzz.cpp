@@ -1,7 +1,7 @@
 // What guests say of themselves: their agents' answers, and cloud-init's status in either dialect.
 #include "agent/vm/guest_ready.hpp"
+#include "base/base64.hpp"
 #include "net/text.hpp"
-#include "virt/base64.hpp"
 #include "virt/guest_agent.hpp"
 
 #include <cstddef>
@@ -23,7 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto ended = virt::read_guest_exec_status(text, 16);
     if (ended && ended->how == virt::GuestRun::How::exited && (ended->output.size() > 16 || ended->errors.size() > 16))
         std::abort();
-    if (virt::from_base64(virt::to_base64(text), size) != text) std::abort();
+    if (base::from_base64(base::to_base64(text), size) != text) std::abort();
     for (const auto dialect : {agent::CloudInitDialect::json, agent::CloudInitDialect::lines})
         for (const int code : {0, 1, 2, 127}) {
             const virt::GuestRun run{virt::GuestRun::How::exited, code, std::string{text}};

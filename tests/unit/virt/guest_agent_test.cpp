@@ -1,12 +1,13 @@
 #include "virt/guest_agent.hpp"
 
-#include "virt/base64.hpp"
+#include "base/base64.hpp"
 
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
 #include <string>
 
+using ghost::base::to_base64;
 using namespace ghost::virt;
 
 TEST_CASE("a program for the guest agent") {

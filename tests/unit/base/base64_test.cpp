@@ -1,11 +1,12 @@
-#include "virt/base64.hpp"
+#include "base/base64.hpp"
 
 #include <catch2/catch.hpp>
 
 #include <string>
 
-using ghost::virt::from_base64;
-using ghost::virt::to_base64;
+using ghost::base::from_base64;
+using ghost::base::to_base64;
+using ghost::base::to_base64url;
 
 TEST_CASE("bytes become Base64 and come back") {
     // RFC 4648, section 10.
@@ -19,6 +20,9 @@ TEST_CASE("bytes become Base64 and come back") {
     for (int byte = 0; byte < 256; ++byte) all.push_back(static_cast<char>(byte));
     CHECK(from_base64(to_base64(all), 256) == all);
     CHECK(to_base64("\xfb\xff\xbf") == "+/+/");
+    CHECK(to_base64url("\xfb\xff\xbf") == "-_-_");
+    CHECK(to_base64url("\xfb\xff\xbf"
+                       "f") == "-_-_Zg");
 }
 
 TEST_CASE("what isn't Base64 ends it, and no more is read than was asked for") {

@@ -1,8 +1,8 @@
-#include "virt/base64.hpp"
+#include "base/base64.hpp"
 
 #include <algorithm>
 
-namespace ghost::virt {
+namespace ghost::base {
 namespace {
 
 constexpr std::string_view letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -31,6 +31,14 @@ std::string to_base64(std::string_view bytes) {
     return out;
 }
 
+std::string to_base64url(std::string_view bytes) {
+    auto out = to_base64(bytes);
+    std::ranges::replace(out, '+', '-');
+    std::ranges::replace(out, '/', '_');
+    out.resize(std::min(out.find('='), out.size()));
+    return out;
+}
+
 std::string from_base64(std::string_view text, std::size_t most) {
     std::string out;
     out.reserve(std::min(most, text.size() / 4 * 3 + 3));
@@ -48,4 +56,4 @@ std::string from_base64(std::string_view text, std::size_t most) {
     return out;
 }
 
-}  // namespace ghost::virt
+}  // namespace ghost::base
