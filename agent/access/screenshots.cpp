@@ -28,8 +28,16 @@ asio::awaitable<void> Screenshots::take(std::string vm, std::shared_ptr<Shot> sh
         shot->result = base::fail(std::move(picture).error());
         co_return;
     }
-    auto etag = fmt::format("\"{}\"", net::sha256_hex(picture->bytes));
-    shot->result = std::make_shared<const Screenshot>(*std::move(picture), std::move(etag));
+    // A picture may be of many MiB.
+    const auto taken = std::make_shared<Screenshot>(*std::move(picture));
+    auto digest =
+        co_await files_.make([taken]() -> base::Result<std::string> { return net::sha256_hex(taken->picture.bytes); });
+    if (!digest) {
+        shot->result = base::fail(std::move(digest).error());
+        co_return;
+    }
+    taken->etag = fmt::format("\"{}\"", *digest);
+    shot->result = taken;
     shot->done.notify();
     co_await clock_.sleep_for(fresh);
 }

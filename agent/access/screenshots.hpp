@@ -5,6 +5,7 @@
 #include "base/error.hpp"
 #include "base/notifier.hpp"
 #include "base/task_group.hpp"
+#include "storage/files.hpp"
 #include "virt/hypervisor.hpp"
 
 #include <boost/asio/any_io_executor.hpp>
@@ -19,7 +20,7 @@ namespace ghost::agent {
 
 struct Screenshot {
     virt::Picture picture;
-    std::string etag;
+    std::string etag = {};
 };
 
 // Of one VM one is taken at a time, and at most one each second; whoever asks meanwhile gets the same. Kept no longer.
@@ -27,11 +28,12 @@ class Screenshots {
 public:
     static constexpr std::chrono::seconds fresh{1};
 
-    Screenshots(boost::asio::any_io_executor executor, virt::Hypervisor& hypervisor, base::Clock& clock,
-                base::TaskGroup& tasks)
-        : executor_(std::move(executor)), hypervisor_(hypervisor), clock_(clock), tasks_(tasks) {}
+    // All of it outlives the screenshots; `files` takes work off the loop.
+    Screenshots(boost::asio::any_io_executor executor, virt::Hypervisor& hypervisor, storage::Files& files,
+                base::Clock& clock, base::TaskGroup& tasks)
+        : executor_(std::move(executor)), hypervisor_(hypervisor), files_(files), clock_(clock), tasks_(tasks) {}
 
-    // Errors: those of Hypervisor::screenshot, cancelled.
+    // Errors: those of Hypervisor::screenshot, overloaded, cancelled.
     [[nodiscard]] boost::asio::awaitable<base::Result<std::shared_ptr<const Screenshot>>> of(std::string vm);
 
 private:
@@ -44,6 +46,7 @@ private:
 
     boost::asio::any_io_executor executor_;
     virt::Hypervisor& hypervisor_;
+    storage::Files& files_;
     base::Clock& clock_;
     base::TaskGroup& tasks_;
     std::map<std::string, std::shared_ptr<Shot>, std::less<>> shots_;

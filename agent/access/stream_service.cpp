@@ -40,7 +40,7 @@ StreamService::StreamService(Ground ground, base::Duration idle_timeout)
       consoles_({g_.executor, g_.vms, g_.files, g_.clock, tasks_,
                  [this](std::string vm) { return open_line(std::move(vm)); },
                  [this](std::string vm, WindowSize size) { return tell_window(std::move(vm), size); }}),
-      screenshots_(g_.executor, g_.hypervisor, g_.clock, tasks_) {}
+      screenshots_(g_.executor, g_.hypervisor, g_.files, g_.clock, tasks_) {}
 
 base::Result<const Vm*> StreamService::managed(std::string_view vm) const {
     const auto* const found = g_.vms.find_ref(vm);
