@@ -18,7 +18,6 @@ namespace {
 constexpr std::size_t max_arguments = 256;
 constexpr std::size_t max_variables = 256;
 constexpr std::size_t max_text = std::size_t{1024} * 1024;  // of an argument: as long as a body may be
-constexpr std::size_t max_input = std::size_t{64} * 1024;   // as much as is handed to a guest agent in one go
 constexpr std::uint64_t max_timeout_s = 3600;
 constexpr std::size_t max_path = 4096;
 constexpr unsigned max_mode = 07777;
@@ -64,7 +63,7 @@ base::Result<GuestProgram> read_program(const net::Request& request) {
     const auto read = read_object(*body, [&](JsonReader& reader) {
         read_command(reader, program);
         read_environment(reader, program);
-        program.input = reader.string("stdin", max_input).value_or("");
+        program.input = reader.string("stdin", virt::max_guest_input).value_or("");
         if (const auto limit = reader.integer("timeout_s", 1, max_timeout_s))
             program.limit = std::chrono::seconds{*limit};
     });
@@ -118,8 +117,7 @@ asio::awaitable<net::Response> read_file(GuestService& guests, net::Request requ
     if (!source) co_return to_problem(source.error(), request.context);
     net::Response response;
     response.content_type = "application/octet-stream";
-    response.headers.set("Cache-Control", "no-store");
-    response.headers.set("X-Content-Type-Options", "nosniff");
+    mark_as_guests(response);
     response.stream = std::move(*source);
     co_return response;
 }

@@ -45,6 +45,11 @@ net::Response not_modified_reply(std::string etag) {
     return response;
 }
 
+void mark_as_guests(net::Response& response) {
+    response.headers.set("Cache-Control", "no-store");
+    response.headers.set("X-Content-Type-Options", "nosniff");
+}
+
 json::object to_summary(const Operation& op) {
     json::object out{{"id", op.id},
                      {"kind", op.kind},

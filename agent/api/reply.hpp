@@ -14,6 +14,8 @@ namespace ghost::agent::api {
 
 [[nodiscard]] net::Response json_reply(unsigned status, const boost::json::value& body);
 [[nodiscard]] net::Response not_modified_reply(std::string etag);
+// A guest's own bytes are for looking at: nobody is to take them for a page of ours.
+void mark_as_guests(net::Response& response);
 
 // The API's operation resource.
 [[nodiscard]] boost::json::object to_resource(const Operation& operation);

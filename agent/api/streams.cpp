@@ -154,12 +154,6 @@ net::Response issue(StreamService& streams, const net::Request& request) {
     return response;
 }
 
-// A guest's own bytes are for looking at: nobody is to take them for a page of ours.
-void mark_as_guests(net::Response& response) {
-    response.headers.set("Cache-Control", "no-store");
-    response.headers.set("X-Content-Type-Options", "nosniff");
-}
-
 asio::awaitable<net::Response> console_log(StreamService& streams, net::Request request) {
     QueryReader query{request};
     const auto tail = query.integer("tail", 1, max_tail).value_or(default_tail);
