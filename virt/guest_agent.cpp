@@ -122,15 +122,16 @@ std::string guest_exec_command(const GuestCommand& command) {
     return json::serialize(json::object{{"execute", "guest-exec"}, {"arguments", std::move(arguments)}});
 }
 
-Result<void> check_guest_command(const GuestCommand& command) {
+Result<std::string> check_guest_command(const GuestCommand& command) {
     if (command.input.size() > max_guest_input)
         return base::fail(
             base::Errc::body_too_large,
             fmt::format("a program in a guest takes no more than {} KiB of input", max_guest_input >> 10U));
-    if (guest_exec_command(command).size() > max_guest_command)
+    auto text = guest_exec_command(command);
+    if (text.size() > max_guest_command)
         return base::fail(base::Errc::body_too_large,
                           "the command's arguments and environment are longer than a guest agent can be handed");
-    return {};
+    return text;
 }
 
 std::optional<std::int64_t> read_guest_exec(std::string_view answer) {
@@ -169,11 +170,11 @@ bool allows_guest_exec(std::string_view guest_info) {
     return false;
 }
 
-Result<GuestStart> begin_guest_run(virConnectPtr connection, const std::string& uuid, const GuestCommand& command,
+Result<GuestStart> begin_guest_run(virConnectPtr connection, const std::string& uuid, const std::string& exec_command,
                                    int agent_seconds) {
     const auto domain = find_domain(connection, uuid);
     if (!domain) return std::unexpected{domain.error()};
-    const auto begun = ask(domain->get(), guest_exec_command(command), agent_seconds);
+    const auto begun = ask(domain->get(), exec_command, agent_seconds);
     if (!begun) return std::unexpected{begun.error()};
     if (begun->text) {
         const auto pid = read_guest_exec(*begun->text);

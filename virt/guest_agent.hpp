@@ -20,8 +20,9 @@ struct GuestStart {
     std::optional<std::int64_t> pid;  // in the guest, whose own it is to tell us anything
     GuestRun refused = {};            // why, without one
 };
+// `exec_command`: as check_guest_command() gives it.
 [[nodiscard]] base::Result<GuestStart> begin_guest_run(virConnectPtr connection, const std::string& uuid,
-                                                       const GuestCommand& command, int agent_seconds);
+                                                       const std::string& exec_command, int agent_seconds);
 
 // Nothing while it runs. The agent forgets a program when it has told of its end. deadline_exceeded: it fell silent.
 [[nodiscard]] base::Result<std::optional<GuestRun>> look_at_guest_run(virConnectPtr connection, const std::string& uuid,
@@ -44,8 +45,8 @@ struct GuestStart {
 
 // Libvirt 9 garbles a command that its socket to the agent doesn't take at once, some 200 KiB.
 inline constexpr std::size_t max_write = 48 * 1024;  // bytes of a file
-// body_too_large: no agent can be handed it.
-[[nodiscard]] base::Result<void> check_guest_command(const GuestCommand& command);
+// What the agent is to hear. body_too_large: it can't be handed it.
+[[nodiscard]] base::Result<std::string> check_guest_command(const GuestCommand& command);
 
 // ---- What the agent says and hears, as JSON. A guest's answers may be anything at all.
 

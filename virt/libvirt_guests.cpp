@@ -65,11 +65,12 @@ Hypervisor::Task<Picture> LibvirtHypervisor::screenshot(std::string uuid) {
 
 // No lane waits for the program: it is looked at now and then.
 Hypervisor::Task<GuestRun> LibvirtHypervisor::run_in_guest(std::string uuid, GuestCommand command) {
-    if (auto fits = check_guest_command(command); !fits) co_return base::fail(std::move(fits).error());
+    auto checked = check_guest_command(command);
+    if (!checked) co_return base::fail(std::move(checked).error());
     const auto deadline = clock_.now() + command.limit;
     const auto max_output = command.max_output;
-    LanePool::Work<GuestStart> begin = [uuid, command = std::move(command)](virConnectPtr c) {
-        return begin_guest_run(c, uuid, command, agent_seconds);
+    LanePool::Work<GuestStart> begin = [uuid, text = *std::move(checked)](virConnectPtr c) {
+        return begin_guest_run(c, uuid, text, agent_seconds);
     };
     const auto begun = co_await ask_guest<GuestStart>(uuid, agent_limit, std::move(begin));
     if (!begun) co_return base::fail(begun.error());
