@@ -46,17 +46,16 @@ CoreSettings core_settings(const Config& config) {
             .ca = config.core.tls.ca};
 }
 
-VmDefaults vm_defaults(const Config& config) {
-    return {config.defaults.vcpus,
-            config.defaults.memory_mib,
-            config.defaults.disk_gib,
-            config.libvirt.network,
-            {config.forwards.privileged_ports, config.forwards.all_addresses}};
+ForwardRules forward_rules(const Config& config) {
+    return {config.forwards.privileged_ports, config.forwards.all_addresses};
 }
 
-ForwardSettings forward_settings(const Config& config) {
-    return {vm_defaults(config).forwards, config.streams.idle_timeout};
+VmDefaults vm_defaults(const Config& config) {
+    return {config.defaults.vcpus, config.defaults.memory_mib, config.defaults.disk_gib, config.libvirt.network,
+            forward_rules(config)};
 }
+
+ForwardSettings forward_settings(const Config& config) { return {forward_rules(config), config.streams.idle_timeout}; }
 
 std::vector<std::uint16_t> tailnet_ports(const Config& config) {
     std::vector<std::uint16_t> ports;
@@ -452,7 +451,7 @@ void App::reload(const Reload& fresh) {
     images_.use_catalogue(config.images.catalogue);
     config_.forwards = config.forwards;
     config_.streams.idle_timeout = config.streams.idle_timeout;
-    vm_defaults_.forwards = vm_defaults(config_).forwards;
+    vm_defaults_.forwards = forward_rules(config_);
     if (forwards_) forwards_->use(forward_settings(config_));
     streams_.use_idle_timeout(config.streams.idle_timeout);
     // What was swapped just now is not among what needs a restart.
