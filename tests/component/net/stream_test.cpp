@@ -225,7 +225,7 @@ TEST_CASE("a shutdown ends streams at once, and each reader can tell that it has
     auto about_to = server.local();
     REQUIRE(about_to.send(get("/slow/stream")));
     server.on_loop([&] { feed.push(chunk_of("one")); });
-    REQUIRE(eventually([&] { return feed.waiting == 4 && server.server.slow_waiting == 1; }));
+    REQUIRE(eventually([&] { return feed.given == 4 && feed.waiting == 4 && server.server.slow_waiting == 1; }));
 
     // Longer than any test may take.
     auto ended = std::async(std::launch::async, [&] { server.server.shut_down(1h); });
