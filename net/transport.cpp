@@ -1,13 +1,13 @@
 #include "net/transport.hpp"
 
 #include "net/peer.hpp"
+#include "net/tls_stream.hpp"
 #include "net/watchdog.hpp"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/ip/address.hpp>
 #include <boost/asio/ssl/error.hpp>
-#include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <openssl/ssl.h>
@@ -48,15 +48,9 @@ bool expect_host(SSL* ssl, const std::string& host) {
 
 class SocketTransport final : public Transport {
 public:
-    using TlsStream = asio::ssl::stream<StreamSocket&>;
-
-    SocketTransport(StreamSocket socket, TlsContext tls, asio::ssl::stream_base::handshake_type side, std::string host)
-        : socket_(std::move(socket)),
-          context_(std::move(tls)),
-          side_(side),
-          host_(std::move(host)),
-          watchdog_(socket_) {
-        if (context_) tls_.emplace(socket_, *context_);
+    SocketTransport(StreamSocket socket, TlsContext tls, TlsStream::Side side, std::string host)
+        : socket_(std::move(socket)), side_(side), host_(std::move(host)), watchdog_(socket_) {
+        if (tls) tls_.emplace(socket_, std::move(tls));
     }
 
     asio::awaitable<base::Result<void>> handshake(base::Instant deadline) override {
@@ -64,7 +58,7 @@ public:
         if (!host_.empty() && !expect_host(tls_->native_handle(), host_))
             co_return base::fail(base::Errc::source_unavailable, "not a host name: " + host_);
         const Watchdog<StreamSocket>::Guard guard{watchdog_, deadline};
-        const auto [error] = co_await tls_->async_handshake(side_, quiet);
+        const auto error = co_await tls_->handshake(side_);
         if (!error && !guard.expired()) {
             established_ = true;
             co_return base::Result<void>{};
@@ -81,8 +75,7 @@ public:
         Io io;
         reading_ = true;
         if (tls_) {
-            const auto [error, bytes] = co_await tls_->async_read_some(room, quiet);
-            io = {error, bytes, false};
+            io = co_await tls_->read_some(room);
         } else {
             const auto [error, bytes] = co_await socket_.async_read_some(room, quiet);
             io = {error, bytes, false};
@@ -94,13 +87,11 @@ public:
 
     // A TLS stream gives one record at a time, however many have come.
     std::size_t read_ready(asio::mutable_buffer room) noexcept override {
-        error_code error;
-        if (established_ && !socket_.non_blocking()) socket_.non_blocking(true, error);
         std::size_t total = 0;
-        while (established_ && !error && room.size() > 0) {
-            const auto bytes = tls_->read_some(asio::buffer(room), error);
-            total += bytes;
-            room += bytes;
+        for (Io io; established_ && io && room.size() > 0;) {
+            io = tls_->read_ready(room);
+            total += io.bytes;
+            room += io.bytes;
         }
         return total;
     }
@@ -110,9 +101,9 @@ public:
         if (deadline != never) guard.emplace(watchdog_, deadline);
         Io io;
         if (tls_) {
-            const auto [error, count] = co_await asio::async_write(*tls_, pieces, quiet);
-            io = {error, count, false};
-            if (error && error != asio::error::operation_aborted && !reading_) io.error = said_before_closing(error);
+            io = co_await tls_->write(pieces);
+            if (io.error && io.error != asio::error::operation_aborted && !reading_)
+                io.error = said_before_closing(io.error);
         } else {
             const auto [error, count] = co_await asio::async_write(socket_, pieces, quiet);
             io = {error, count, false};
@@ -124,7 +115,7 @@ public:
     asio::awaitable<void> finish(base::Instant deadline) override {
         const Watchdog<StreamSocket>::Guard guard{watchdog_, deadline};
         // Whether the peer says goodbye as well is its affair.
-        if (established_) static_cast<void>(co_await tls_->async_shutdown(quiet));
+        if (established_) static_cast<void>(co_await tls_->shutdown());
         error_code error;
         socket_.shutdown(asio::socket_base::shutdown_send, error);
         std::array<char, 16 * 1024> dropped;
@@ -165,8 +156,7 @@ public:
 
     std::optional<std::string> certificate_name() const override {
         if (!established_) return std::nullopt;
-        // asio gives the handle only to those who could change it.
-        SSL* ssl = const_cast<TlsStream&>(*tls_).native_handle();
+        SSL* ssl = tls_->native_handle();
         const X509* certificate = SSL_get0_peer_certificate(ssl);
         if (!certificate || SSL_get_verify_result(ssl) != X509_V_OK) return std::nullopt;
         return subject_name(*certificate);
@@ -175,11 +165,9 @@ public:
 private:
     // A peer that refused our certificate and closed has said so before: its alert is here to be read.
     error_code said_before_closing(error_code otherwise) {
-        error_code error;
-        socket_.non_blocking(true, error);
         std::array<char, 1024> dropped;
-        if (!error) tls_->read_some(asio::buffer(dropped), error);
-        return certificate_refused(error).empty() ? otherwise : error;
+        const auto io = tls_->read_ready(asio::buffer(dropped));
+        return certificate_refused(io.error).empty() ? otherwise : io.error;
     }
 
     static constexpr short gone_events = POLLRDHUP | POLLHUP | POLLERR;
@@ -206,8 +194,7 @@ private:
     }
 
     StreamSocket socket_;
-    TlsContext context_;
-    asio::ssl::stream_base::handshake_type side_;
+    TlsStream::Side side_;
     std::string host_;
     std::optional<TlsStream> tls_;
     bool established_ = false;
@@ -228,12 +215,11 @@ void keep_alive(StreamSocket& socket) noexcept {
 }
 
 std::unique_ptr<Transport> make_server_transport(StreamSocket socket, TlsContext tls) {
-    return std::make_unique<SocketTransport>(std::move(socket), std::move(tls), asio::ssl::stream_base::server,
-                                             std::string{});
+    return std::make_unique<SocketTransport>(std::move(socket), std::move(tls), TlsStream::Side::server, std::string{});
 }
 
 std::unique_ptr<Transport> make_client_transport(StreamSocket socket, TlsContext tls, std::string host) {
-    return std::make_unique<SocketTransport>(std::move(socket), std::move(tls), asio::ssl::stream_base::client,
+    return std::make_unique<SocketTransport>(std::move(socket), std::move(tls), TlsStream::Side::client,
                                              std::move(host));
 }
 
