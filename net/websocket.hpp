@@ -41,6 +41,7 @@ class WebSocket {
 public:
     static constexpr std::chrono::seconds ping_interval{20};
     static constexpr std::chrono::seconds silence{60};
+    static constexpr std::size_t first_read = 1536;    // bytes of a message that its first read gives at most
     static constexpr std::size_t longest_text = 4096;  // bytes of a text message; a longer one is a protocol error
 
     enum class Kind : std::uint8_t {
@@ -55,6 +56,7 @@ public:
         std::size_t bytes = 0;  // may be 0: an empty message
         std::string text = {};
         std::uint16_t code = 0;
+        bool more = false;  // data: this was not the message's last
     };
 
     virtual ~WebSocket() = default;

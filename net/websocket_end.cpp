@@ -235,7 +235,9 @@ public:
             if (ended_ || closing_) co_return WebSocket::Read{};
             const auto [error, bytes] = co_await read_some(room);
             if (error) co_return end_of(error);
-            if (!stream.got_text()) co_return WebSocket::Read{.kind = WebSocket::Kind::data, .bytes = bytes};
+            if (!stream.got_text())
+                co_return WebSocket::Read{
+                    .kind = WebSocket::Kind::data, .bytes = bytes, .more = !stream.is_message_done()};
             text.append(static_cast<const char*>(room.data()), bytes);
             if (text.size() > WebSocket::longest_text) {
                 co_await close(websocket::close_code::too_big, "a text is longer than is taken");
@@ -453,7 +455,12 @@ void add_headers(Message& message, const Headers& headers) {
                             same_token(name, "Transfer-Encoding") || same_token(name, "Host");
         if (theirs || !is_token(name)) continue;
         auto text = value;
-        std::ranges::replace_if(text, [](char c) { return has_control({&c, 1}); }, ' ');
+        std::ranges::replace_if(
+            text,
+            [](char c) {
+                return has_control({&c, 1});
+            },
+            ' ');
         message.insert(name, text);
     }
 }

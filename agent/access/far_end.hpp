@@ -52,6 +52,8 @@ public:
     };
     // Before all else: whether the client knows events.
     virtual void begin(bool /*events*/) {}
+    // Until read() will hardly have to wait: only then is room for it needed.
+    [[nodiscard]] virtual boost::asio::awaitable<void> ready() { co_return; }
     [[nodiscard]] virtual boost::asio::awaitable<Got> read(boost::asio::mutable_buffer room) = 0;
     // Waits until it has taken all of `bytes`, which the caller keeps, or doesn't want them. A value: the stream ends.
     [[nodiscard]] virtual boost::asio::awaitable<std::optional<Ending>> write(std::string_view bytes) = 0;

@@ -5,9 +5,9 @@
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
 
-#include <algorithm>
+#include <array>
+#include <memory>
 #include <utility>
-#include <vector>
 
 namespace ghost::agent {
 namespace asio = boost::asio;
@@ -37,11 +37,19 @@ asio::awaitable<Ending> Relay::run() {
 }
 
 asio::awaitable<void> Relay::carry_up() {
-    std::vector<char> room(buffer);
+    // Most streams wait most of the time, for the few bytes with which a message begins.
+    std::array<char, net::WebSocket::first_read> small;
+    std::unique_ptr<char[]> large;
     while (!ending_) {
-        auto got = co_await client_.read(asio::buffer(room));
+        const auto room = large ? asio::buffer(large.get(), buffer) : asio::buffer(small);
+        auto got = co_await client_.read(room);
         if (ending_) break;
-        if (auto over = co_await take(std::move(got), room.data())) end(*std::move(over));
+        const bool more = got.more;
+        if (auto over = co_await take(std::move(got), static_cast<const char*>(room.data()))) end(*std::move(over));
+        if (!more)
+            large.reset();
+        else if (!large)
+            large = std::make_unique_for_overwrite<char[]>(buffer);
     }
 }
 
@@ -74,13 +82,16 @@ std::optional<Ending> Relay::take_event(const std::string& text) {
 }
 
 asio::awaitable<void> Relay::carry_down() {
-    std::vector<char> room(buffer);
     while (!ending_) {
-        auto got = co_await far_.read(asio::buffer(room));
+        co_await far_.ready();
+        if (ending_) break;
+        // No longer than there is something in it: most streams wait most of the time.
+        const auto room = std::make_unique_for_overwrite<char[]>(buffer);
+        auto got = co_await far_.read(asio::buffer(room.get(), buffer));
         if (ending_) break;
         if (got.kind == FarEnd::Got::Kind::ended) {
             end(std::move(got.ending));
-        } else if (!co_await give(std::move(got), room.data())) {
+        } else if (!co_await give(std::move(got), room.get())) {
             // Whoever reads from the client knows more, unless it waits for the far end.
             const auto limit = clock_.now() + second_thought;
             while (!ending_ && clock_.now() < limit) co_await changed_.wait_until(clock_, limit);

@@ -29,6 +29,12 @@ asio::awaitable<FarEnd::Got> SocketEnd::ended() {
     co_return Got{.ending = {Ending::finished, fmt::format("{} closed the connection", manner_.peer)}};
 }
 
+asio::awaitable<void> SocketEnd::ready() {
+    boost::system::error_code error;
+    if (peer_done_ || closed_ || socket_.available(error) > 0 || error) co_return;
+    static_cast<void>(co_await socket_.async_wait(net::StreamSocket::wait_read, awaiting));
+}
+
 asio::awaitable<FarEnd::Got> SocketEnd::read(asio::mutable_buffer room) {
     if (peer_done_ || closed_) co_return co_await ended();
     const auto [error, bytes] = co_await socket_.async_read_some(room, awaiting);

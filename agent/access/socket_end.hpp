@@ -20,6 +20,7 @@ public:
         : socket_(std::move(socket)), clock_(clock), manner_(std::move(manner)), changed_(socket_.get_executor()) {}
 
     void begin(bool events) override { half_close_ = manner_.half_close && events; }
+    [[nodiscard]] boost::asio::awaitable<void> ready() override;
     [[nodiscard]] boost::asio::awaitable<Got> read(boost::asio::mutable_buffer room) override;
     [[nodiscard]] boost::asio::awaitable<std::optional<Ending>> write(std::string_view bytes) override;
     [[nodiscard]] std::optional<Ending> take(const boost::json::object& event) override;
