@@ -70,9 +70,13 @@ Result<const DomainInfo*> FakeHypervisor::live(const std::string& uuid) const {
     return &it->second;
 }
 
+FakeHypervisor::Task<const DomainInfo*> FakeHypervisor::enter_live(const char* call, const std::string& uuid) {
+    if (const auto entered = co_await enter_read(call, uuid); !entered) co_return base::fail(entered.error());
+    co_return live(uuid);
+}
+
 FakeHypervisor::Task<virt::ConsoleDevice> FakeHypervisor::console(std::string uuid) {
-    if (const auto entered = co_await enter_read("console", uuid); !entered) co_return base::fail(entered.error());
-    if (const auto runs = live(uuid); !runs) co_return base::fail(runs.error());
+    if (const auto runs = co_await enter_live("console", uuid); !runs) co_return base::fail(runs.error());
     const auto known = consoles_.find(uuid);
     if (known == consoles_.end())
         co_return base::fail(Errc::state_conflict, "the domain has no serial console that can be reached");
@@ -82,8 +86,7 @@ FakeHypervisor::Task<virt::ConsoleDevice> FakeHypervisor::console(std::string uu
 }
 
 FakeHypervisor::Task<base::Descriptor> FakeHypervisor::open_display(std::string uuid) {
-    if (const auto entered = co_await enter_read("open_display", uuid); !entered) co_return base::fail(entered.error());
-    if (const auto runs = live(uuid); !runs) co_return base::fail(runs.error());
+    if (const auto runs = co_await enter_live("open_display", uuid); !runs) co_return base::fail(runs.error());
     const auto known = displays_.find(uuid);
     if (known == displays_.end()) co_return base::fail(Errc::state_conflict, "the domain has no VNC display");
     auto connection = known->second();
@@ -93,8 +96,7 @@ FakeHypervisor::Task<base::Descriptor> FakeHypervisor::open_display(std::string 
 }
 
 FakeHypervisor::Task<virt::Picture> FakeHypervisor::screenshot(std::string uuid) {
-    if (const auto entered = co_await enter_read("screenshot", uuid); !entered) co_return base::fail(entered.error());
-    if (const auto runs = live(uuid); !runs) co_return base::fail(runs.error());
+    if (const auto runs = co_await enter_live("screenshot", uuid); !runs) co_return base::fail(runs.error());
     const auto known = screenshots_.find(uuid);
     if (known == screenshots_.end()) co_return base::fail(Errc::state_conflict, "the domain has no display");
     auto picture = known->second;

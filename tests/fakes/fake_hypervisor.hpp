@@ -222,6 +222,7 @@ private:
     [[nodiscard]] std::unexpected<base::Error> link_is_down() const;
     // A domain that runs or is paused.
     [[nodiscard]] base::Result<const virt::DomainInfo*> live(const std::string& uuid) const;
+    [[nodiscard]] Task<const virt::DomainInfo*> enter_live(const char* call, const std::string& uuid);
     [[nodiscard]] bool has_agent(const std::string& uuid) const;
     [[nodiscard]] base::Result<void> agent_answers(const std::string& uuid) const;
     [[nodiscard]] GuestHandle* guest_handle(const std::string& uuid, std::int64_t handle, virt::GuestFileMode mode);

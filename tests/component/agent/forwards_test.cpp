@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 using namespace ghost;
 using namespace ghost::tests;
@@ -20,16 +21,26 @@ namespace {
 
 ip::udp::endpoint at(std::uint16_t port) { return {ip::address_v4::loopback(), port}; }
 
+// The VM web, whose port 80 is forwarded.
+struct OneForward : ForwardsScene {
+    TcpGuest guest{*this};
+    std::uint16_t port = free_tcp_port();
+    std::string id = create("web", {{"http", forward_to(port, 80)}}, lead_to(guest));
+
+    // A connection through it: the client's end and the guest's.
+    std::pair<End, End> use() {
+        auto client = connect(port);
+        auto inside = guest.accept();
+        return {std::move(client), std::move(inside)};
+    }
+};
+
 }  // namespace
 
 TEST_CASE("a forward leads to the guest's port and back") {
-    ForwardsScene scene;
-    TcpGuest guest{scene};
-    const auto port = free_tcp_port();
-    scene.create("web", {{"http", forward_to(port, 80)}}, scene.lead_to(guest));
+    OneForward scene;
     CHECK(scene.forwards_ready("web") == "true listening");
-    auto client = scene.connect(port);
-    auto inside = guest.accept();
+    auto [client, inside] = scene.use();
     client.send("hello");
     CHECK(inside.receive(5) == "hello");
     inside.send("welcome");
@@ -38,12 +49,8 @@ TEST_CASE("a forward leads to the guest's port and back") {
 }
 
 TEST_CASE("a client that sends no more is still answered") {
-    ForwardsScene scene;
-    TcpGuest guest{scene};
-    const auto port = free_tcp_port();
-    scene.create("web", {{"http", forward_to(port, 80)}}, scene.lead_to(guest));
-    auto client = scene.connect(port);
-    auto inside = guest.accept();
+    OneForward scene;
+    auto [client, inside] = scene.use();
     client.send("that is all");
     client.send_no_more();
     CHECK(inside.receive_all() == "that is all");
@@ -152,12 +159,8 @@ TEST_CASE("a forward that is taken away ends with what goes through it") {
 }
 
 TEST_CASE("a VM that is stopped or deleted gives its ports back at once") {
-    ForwardsScene scene;
-    TcpGuest guest{scene};
-    const auto port = free_tcp_port();
-    scene.create("web", {{"http", forward_to(port, 80)}}, scene.lead_to(guest));
-    auto client = scene.connect(port);
-    auto inside = guest.accept();
+    OneForward scene;
+    auto [client, inside] = scene.use();
     if (GENERATE(true, false)) {
         REQUIRE(scene.post("/v1/vms/web/stop?wait=60").status == 200);
         CHECK(scene.forwards_ready("web").empty());
@@ -166,40 +169,32 @@ TEST_CASE("a VM that is stopped or deleted gives its ports back at once") {
     }
     CHECK(client.ends());
     CHECK(inside.ends());
-    CHECK(scene.is_refused(port));
+    CHECK(scene.is_refused(scene.port));
 }
 
 TEST_CASE("a guest that turns itself off is waited for, as it is wanted on") {
-    ForwardsScene scene;
-    TcpGuest guest{scene};
-    const auto port = free_tcp_port();
-    const auto id = scene.create("web", {{"http", forward_to(port, 80)}}, scene.lead_to(guest));
-    auto client = scene.connect(port);
-    auto inside = guest.accept();
-    scene.hypervisor->guest_powers_off(id);
+    OneForward scene;
+    auto [client, inside] = scene.use();
+    scene.hypervisor->guest_powers_off(scene.id);
     scene.pass(1s);
     CHECK(client.ends());
     CHECK(inside.ends());
     CHECK(scene.forwards_ready("web") == "true listening");
-    CHECK(scene.connect(port).ends() == asio::error::connection_reset);
+    CHECK(scene.connect(scene.port).ends() == asio::error::connection_reset);
 }
 
 TEST_CASE("an agent that starts again listens as before, and one that stops listens no more") {
-    ForwardsScene scene;
-    TcpGuest guest{scene};
-    const auto port = free_tcp_port();
-    const auto id = scene.create("web", {{"http", forward_to(port, 80)}}, scene.lead_to(guest));
-    auto client = scene.connect(port);
-    auto inside = guest.accept();
+    OneForward scene;
+    auto [client, inside] = scene.use();
     scene.shut_down();
     CHECK(client.ends());
     CHECK(inside.ends());
-    CHECK(scene.is_refused(port));
+    CHECK(scene.is_refused(scene.port));
     scene.boot();
-    scene.give_address(id, first_address);
+    scene.give_address(scene.id, first_address);
     CHECK(scene.forwards_ready("web") == "true listening");
-    auto again = scene.connect(port);
-    (void)guest.accept();
+    auto again = scene.connect(scene.port);
+    (void)scene.guest.accept();
 }
 
 TEST_CASE("what the configuration doesn't allow is refused, and ends when it is taken back") {
@@ -270,14 +265,9 @@ TEST_CASE("forwards are part of the VM's record") {
 }
 
 TEST_CASE("a reader that is slow holds up its own connection only") {
-    ForwardsScene scene;
-    TcpGuest guest{scene};
-    const auto port = free_tcp_port();
-    scene.create("web", {{"http", forward_to(port, 80)}}, scene.lead_to(guest));
-    auto slow = scene.connect(port);
-    auto slow_inside = guest.accept();
-    auto quick = scene.connect(port);
-    auto quick_inside = guest.accept();
+    OneForward scene;
+    auto [slow, slow_inside] = scene.use();
+    auto [quick, quick_inside] = scene.use();
     constexpr std::size_t much = 256U << 20U;
     const auto fitted = slow_inside.send_all_that_fits(much);
     CHECK(fitted < much);
@@ -289,12 +279,8 @@ TEST_CASE("a reader that is slow holds up its own connection only") {
 }
 
 TEST_CASE("a connection over which nothing comes or goes is closed in the end") {
-    ForwardsScene scene;
-    TcpGuest guest{scene};
-    const auto port = free_tcp_port();
-    scene.create("web", {{"http", forward_to(port, 80)}}, scene.lead_to(guest));
-    auto client = scene.connect(port);
-    auto inside = guest.accept();
+    OneForward scene;
+    auto [client, inside] = scene.use();
     scene.pass(3h);
     client.send("still here");
     CHECK(inside.receive(10) == "still here");
@@ -307,22 +293,20 @@ TEST_CASE("a connection over which nothing comes or goes is closed in the end") 
 }
 
 TEST_CASE("more connections than a forward may have wait until others end") {
-    ForwardsScene scene;
-    TcpGuest guest{scene};
-    const auto port = free_tcp_port();
-    scene.create("web", {{"http", forward_to(port, 80)}}, scene.lead_to(guest));
+    OneForward scene;
     std::vector<End> clients;
     std::vector<End> inside;
     for (std::size_t i = 0; i < agent::max_connections_of_forward; ++i) {
-        clients.push_back(scene.connect(port));
-        inside.push_back(guest.accept());
+        auto [client, guests] = scene.use();
+        clients.push_back(std::move(client));
+        inside.push_back(std::move(guests));
     }
-    auto late = scene.connect(port);
+    auto late = scene.connect(scene.port);
     late.send("patience");
-    CHECK_FALSE(guest.is_called());
+    CHECK_FALSE(scene.guest.is_called());
     clients.pop_back();
     inside.pop_back();
-    CHECK(guest.accept().receive(8) == "patience");
+    CHECK(scene.guest.accept().receive(8) == "patience");
 }
 
 TEST_CASE("a forward in the tailnet listens at the addresses that this host has there") {

@@ -104,17 +104,7 @@ struct Ways : World {
 
     Answer ask(net::Method method, const std::string& target, std::optional<json::value> body = {},
                const Arrange& arrange = {}) {
-        net::Request request;
-        const auto parsed = net::parse_target(target);
-        REQUIRE(parsed);
-        request.method = method;
-        request.path = parsed->path;
-        request.query = parsed->query;
-        request.context = {"req-1", "", {base::Principal::Kind::socket, "uid:0", true}};
-        if (body) {
-            request.body = json::serialize(*body);
-            request.headers.set("Content-Type", "application/json");
-        }
+        auto request = make_request(method, target, std::move(body));
         if (arrange) arrange(request);
         std::optional<net::Response> response;
         asio::co_spawn(loop, app->api()(std::move(request)), [&](const std::exception_ptr& fault, net::Response r) {

@@ -125,11 +125,13 @@ public:
     agent::Logind* logind = nullptr;
     std::unique_ptr<agent::App> app;
 
-private:
-    Reply to_reply(const net::Response& response) const;
+protected:
+    // root's, over the socket.
     net::Request make_request(net::Method method, const std::string& target,
                               std::optional<boost::json::value> body) const;
 
+private:
+    Reply to_reply(const net::Response& response) const;
     heartbeat::Identity next_identity();
 
     std::uint64_t epoch_ = 0;

@@ -77,6 +77,24 @@ pid_t pid_of(const std::string& name) {
     return pid;
 }
 
+// Two that run; the first one's QEMU is stopped.
+struct StuckAndHealthy {
+    explicit StuckAndHealthy(HypervisorHarness& harness)
+        : first(harness, diskless(harness)),
+          second(harness, diskless(harness)),
+          uuids{first.spec.uuid, second.spec.uuid} {
+        for (const auto& uuid : uuids) require(harness.call(harness->start(uuid, {})));
+        pid = pid_of(first.spec.name);
+        REQUIRE(::kill(pid, SIGSTOP) == 0);
+    }
+    void go_on() const { REQUIRE(::kill(pid, SIGCONT) == 0); }
+
+    Guest first;
+    Guest second;
+    std::array<std::string, 2> uuids;
+    pid_t pid = 0;
+};
+
 bool connect_to(const std::string& path) {
     const base::Descriptor socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     sockaddr_un address{};
@@ -390,17 +408,13 @@ TEST_CASE("a real guest without a screen, whose console is a pseudo-terminal") {
 TEST_CASE("the screen of a guest whose QEMU is stopped isn't waited for, and holds up no other's") {
     HypervisorHarness harness{qemu};
     NEEDS_LIBVIRTD(harness)
-    Guest stuck{harness, diskless(harness)};
-    Guest healthy{harness, diskless(harness)};
-    require(harness.call(harness->start(stuck.spec.uuid, {})));
-    require(harness.call(harness->start(healthy.spec.uuid, {})));
-    const auto pid = pid_of(stuck.spec.name);
-    REQUIRE(::kill(pid, SIGSTOP) == 0);
-    CHECK(harness.call(harness->open_display(stuck.spec.uuid)).error().code == Errc::deadline_exceeded);
-    CHECK(harness.call(harness->open_display(healthy.spec.uuid)).has_value());
-    CHECK(harness.call(harness->console(stuck.spec.uuid)).has_value());
-    REQUIRE(::kill(pid, SIGCONT) == 0);
-    CHECK(harness.wait([&] { return harness.call(harness->open_display(stuck.spec.uuid)).has_value(); }));
+    const StuckAndHealthy guests{harness};
+    const auto& [stuck, healthy] = guests.uuids;
+    CHECK(harness.call(harness->open_display(stuck)).error().code == Errc::deadline_exceeded);
+    CHECK(harness.call(harness->open_display(healthy)).has_value());
+    CHECK(harness.call(harness->console(stuck)).has_value());
+    guests.go_on();
+    CHECK(harness.wait([&] { return harness.call(harness->open_display(stuck)).has_value(); }));
 }
 
 TEST_CASE("a real directory pool is made with its directory, once, and clashes are told") {
@@ -482,20 +496,16 @@ TEST_CASE("a guest whose QEMU is stopped costs only its own figures") {
     options.usage_limit = 2s;
     HypervisorHarness harness{qemu, options};
     NEEDS_LIBVIRTD(harness)
-    Guest stuck{harness, diskless(harness)};
-    Guest healthy{harness, diskless(harness)};
-    require(harness.call(harness->start(stuck.spec.uuid, {})));
-    require(harness.call(harness->start(healthy.spec.uuid, {})));
-    const auto pid = pid_of(stuck.spec.name);
-    REQUIRE(::kill(pid, SIGSTOP) == 0);
-    CHECK(harness.call(harness->usage(stuck.spec.uuid)).error().code == Errc::deadline_exceeded);
-    CHECK(harness.call(harness->usage(stuck.spec.uuid)).error().code == Errc::hypervisor_unavailable);
-    CHECK(harness.call(harness->usage(healthy.spec.uuid)).has_value());
+    const StuckAndHealthy guests{harness};
+    const auto& [stuck, healthy] = guests.uuids;
+    CHECK(harness.call(harness->usage(stuck)).error().code == Errc::deadline_exceeded);
+    CHECK(harness.call(harness->usage(stuck)).error().code == Errc::hypervisor_unavailable);
+    CHECK(harness.call(harness->usage(healthy)).has_value());
     CHECK(harness.call(harness->states()).has_value());
     CHECK(harness.call(harness->domains()).has_value());
-    CHECK(harness.call(harness->domain(stuck.spec.uuid))->power == Power::running);
-    REQUIRE(::kill(pid, SIGCONT) == 0);
-    require(harness.call(harness->power_off(stuck.spec.uuid)));
+    CHECK(harness.call(harness->domain(stuck))->power == Power::running);
+    guests.go_on();
+    require(harness.call(harness->power_off(stuck)));
 }
 
 TEST_CASE("a guest that waited behind one whose QEMU is stopped isn't left alone for it") {
@@ -504,17 +514,13 @@ TEST_CASE("a guest that waited behind one whose QEMU is stopped isn't left alone
     options.lanes.lanes[static_cast<std::size_t>(virt::LaneClass::guest)] = 1;
     HypervisorHarness harness{qemu, options};
     NEEDS_LIBVIRTD(harness)
-    Guest stuck{harness, diskless(harness)};
-    Guest healthy{harness, diskless(harness)};
-    require(harness.call(harness->start(stuck.spec.uuid, {})));
-    require(harness.call(harness->start(healthy.spec.uuid, {})));
-    const auto pid = pid_of(stuck.spec.name);
-    REQUIRE(::kill(pid, SIGSTOP) == 0);
+    const StuckAndHealthy guests{harness};
+    const auto& [stuck, healthy] = guests.uuids;
     auto first = Errc::internal;
     auto second = Errc::internal;
     const auto both = [&]() -> boost::asio::awaitable<base::Result<void>> {
         using namespace boost::asio::experimental::awaitable_operators;
-        const auto answers = co_await (harness->usage(stuck.spec.uuid) && harness->usage(healthy.spec.uuid));
+        const auto answers = co_await (harness->usage(stuck) && harness->usage(healthy));
         first = std::get<0>(answers).error().code;
         second = std::get<1>(answers).error().code;
         co_return base::Result<void>{};
@@ -522,6 +528,6 @@ TEST_CASE("a guest that waited behind one whose QEMU is stopped isn't left alone
     require(harness.call(both()));
     CHECK(first == Errc::deadline_exceeded);
     CHECK(second == Errc::overloaded);
-    REQUIRE(::kill(pid, SIGCONT) == 0);
-    CHECK(harness.wait([&] { return harness.call(harness->usage(healthy.spec.uuid)).has_value(); }));
+    guests.go_on();
+    CHECK(harness.wait([&] { return harness.call(harness->usage(healthy)).has_value(); }));
 }
