@@ -232,7 +232,7 @@ fi
 say "packages"
 # shellcheck source=packaging/dependencies.sh
 source "$clone/packaging/dependencies.sh"
-packages=("${build_packages[@]}" "${run_packages[@]}")
+packages=("${build_packages[@]}" "${run_packages[@]}" openssh-client)
 [[ -n $image ]] || packages+=("${image_packages[@]}")
 install_packages "${packages[@]}"
 
@@ -492,7 +492,11 @@ fi
 
 if [[ $(status_of "/v1/vms/$vm") != 200 ]]; then
     say "creating the VM $vm"
-    printf '{"name": "%s", "spec": {"image": "tiny", "vcpus": 1, "memory_mib": 256, "disk_gib": 1}}' "$vm" |
+    rm -f -- "$home/ssh-key" "$home/ssh-key.pub"
+    ssh-keygen -q -t ed25519 -N '' -C quickstart -f "$home/ssh-key"
+    jq -n --arg name "$vm" --rawfile key "$home/ssh-key.pub" \
+        '{$name, spec: {image: "tiny", vcpus: 1, memory_mib: 256, disk_gib: 1,
+                        cloud_init: {user: "ghost", ssh_authorized_keys: [$key | rtrimstr("\n")]}}}' |
         over_tls POST '/v1/vms?wait=300' -H 'Content-Type: application/json' --data-binary @- |
         checked >/dev/null || fail "the VM can't be created; the agent's log is $home/agent.log"
 elif [[ $(over_tls GET "/v1/vms/$vm" | jq -r .status.power) == off ]]; then
@@ -536,6 +540,10 @@ List the VMs over HTTPS with the client certificate:
 or on this machine:
   export PATH=\$PATH:$clone/build/release GHOST_SOCKET=$socket
   ghostctl vm list
+
+A way into it, through the agent (the serial console is left with Ctrl-]):
+  ghostctl console $vm
+  ghostctl ssh $vm -- -i $home/ssh-key
 $core_words
 Stop all of it:
   sudo $settings$clone/packaging/quickstart.sh stop
