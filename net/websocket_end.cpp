@@ -455,12 +455,7 @@ void add_headers(Message& message, const Headers& headers) {
                             same_token(name, "Transfer-Encoding") || same_token(name, "Host");
         if (theirs || !is_token(name)) continue;
         auto text = value;
-        std::ranges::replace_if(
-            text,
-            [](char c) {
-                return has_control({&c, 1});
-            },
-            ' ');
+        std::ranges::replace_if(text, [](char c) { return has_control({&c, 1}); }, ' ');
         message.insert(name, text);
     }
 }
