@@ -1,5 +1,6 @@
 #include "net/client.hpp"
 
+#include "base/cancelled.hpp"
 #include "net/connect.hpp"
 #include "net/text.hpp"
 #include "net/transport.hpp"
@@ -282,6 +283,8 @@ private:
                     body.stopped = !*ready;
                     if (body.stopped) break;
                 }
+                // While it wasn't waiting: no read is ended by that.
+                if (co_await base::is_cancelled()) co_return std::unexpected{Failure{{base::Errc::cancelled, {}}}};
                 const auto io = co_await read(body.handed_on, request, deadline);
                 fresh = {room_.data(), io.bytes};
                 unanswered = unanswered && io.bytes == 0;

@@ -3,11 +3,13 @@
 #include "tests/component/net/scripted_server.hpp"
 #include "tests/component/net/server_fixture.hpp"
 
+#include <boost/asio/cancellation_signal.hpp>
 #include <catch2/catch.hpp>
 
 #include <future>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 using namespace ghost;
 using namespace ghost::test;
@@ -220,4 +222,24 @@ TEST_CASE("a stream can be cancelled, and the server is told") {
     REQUIRE_FALSE(result);
     CHECK(result.error().code == base::Errc::cancelled);
     CHECK(eventually([&] { return feed.cancelled == 1 && server.connections() == 0; }));
+}
+
+TEST_CASE("a stream that always has more can be cancelled as well") {
+    ServerFixture loop;
+    const std::string much(8U << 20U, 'x');
+    ScriptedServer server{{"HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(much.size()) + "\r\n\r\n" + much}};
+    const auto client = net::make_client(server.peer());
+    boost::asio::cancellation_signal stop;
+    std::size_t taken = 0;
+    net::ClientRequest request;
+    request.target = "/";
+    // While the exchange is at work and waits for nothing.
+    request.on_body = [&](std::string_view piece) {
+        if (std::exchange(taken, taken + piece.size()) == 0) stop.emit(boost::asio::cancellation_type::terminal);
+        return true;
+    };
+    const auto result = loop.start(client->send(std::move(request)), stop.slot()).get();
+    REQUIRE_FALSE(result);
+    CHECK(result.error().code == base::Errc::cancelled);
+    CHECK(taken < much.size());
 }
