@@ -31,9 +31,11 @@ using boost::system::error_code;
 // SIGPIPE.
 struct TlsStream::Wire {
     static constexpr std::size_t most_waiting = 64 * 1024;  // bytes; a record and many answers
+    static constexpr int most_reads = 64;                   // of one call of OpenSSL's
 
     StreamSocket& socket;
     std::string waiting = {};  // until the socket takes it
+    int reads = 0;             // of the call that is under way
     int error = 0;             // errno of the last failure; 0: the peer has ended the connection
 
     static Wire& of(BIO* bio) noexcept { return *static_cast<Wire*>(BIO_get_data(bio)); }
@@ -41,6 +43,12 @@ struct TlsStream::Wire {
     static int read(BIO* bio, char* room, std::size_t size, std::size_t* bytes) noexcept {
         auto& wire = of(bio);
         BIO_clear_retry_flags(bio);
+        // OpenSSL goes on for as long as what comes is no data. A wait for more lets others have their turn, and no
+        // more than that if it is here.
+        if (wire.reads++ >= most_reads) {
+            BIO_set_retry_read(bio);
+            return -1;
+        }
         const auto count = wire.again([&](int fd) { return ::recv(fd, room, size, MSG_DONTWAIT); });
         if (count < 0 && wire.error == EAGAIN) BIO_set_retry_read(bio);
         if (count <= 0) return static_cast<int>(count);
@@ -195,6 +203,7 @@ template <class Call>
 TlsStream::Step TlsStream::step(Call call) noexcept {
     ERR_clear_error();
     wire_->error = 0;
+    wire_->reads = 0;
     Step result;
     const int done = call(result.bytes);
     if (done > 0) return result;
@@ -242,7 +251,9 @@ asio::awaitable<Io> TlsStream::carry_through(Call call, Flow flow) {
         unbroken_ = 0;
         const auto [error] = co_await socket_.async_wait(*now.wants, quiet);
         if (error) co_return Io{.error = error};
-        if (!wire_->flush()) co_return Io{.error = fault_of_socket(wire_->error)};
+        // What a peer that takes no more had said before is still here to be read.
+        const bool reads_on = flow == Flow::in && *now.wants == asio::socket_base::wait_read;
+        if (!wire_->flush() && !reads_on) co_return Io{.error = fault_of_socket(wire_->error)};
     }
 }
 
@@ -261,12 +272,14 @@ asio::awaitable<Io> TlsStream::read_some(asio::mutable_buffer room) {
         Flow::in);
 }
 
-Io TlsStream::read_ready(asio::mutable_buffer room) noexcept {
-    const auto now =
-        step([&](std::size_t& bytes) { return SSL_read_ex(ssl_.get(), room.data(), room.size(), &bytes); });
+Io TlsStream::ready(int (*take)(SSL*, void*, std::size_t, std::size_t*), asio::mutable_buffer room) noexcept {
+    const auto now = step([&](std::size_t& bytes) { return take(ssl_.get(), room.data(), room.size(), &bytes); });
     if (now.wants) return {.error = asio::error::would_block};
     return {.error = now.error, .bytes = now.bytes};
 }
+
+Io TlsStream::read_ready(asio::mutable_buffer room) noexcept { return ready(&SSL_read_ex, room); }
+Io TlsStream::peek_ready(asio::mutable_buffer room) noexcept { return ready(&SSL_peek_ex, room); }
 
 asio::awaitable<Io> TlsStream::write(std::span<const asio::const_buffer> pieces) {
     Io total;

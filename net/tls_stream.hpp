@@ -37,6 +37,8 @@ public:
     [[nodiscard]] boost::asio::awaitable<Io> read_some(boost::asio::mutable_buffer room);
     // The same of what is here already; `would_block` when that is nothing.
     [[nodiscard]] Io read_ready(boost::asio::mutable_buffer room) noexcept;
+    // As read_ready(), and leaves it there.
+    [[nodiscard]] Io peek_ready(boost::asio::mutable_buffer room) noexcept;
     // All of `pieces`, in records as large as TLS has them.
     [[nodiscard]] boost::asio::awaitable<Io> write(std::span<const boost::asio::const_buffer> pieces);
     // Says goodbye and waits for the peer's.
@@ -47,6 +49,8 @@ private:
     struct Step;
     template <class Call>
     [[nodiscard]] Step step(Call call) noexcept;
+    [[nodiscard]] Io ready(int (*take)(SSL*, void*, std::size_t, std::size_t*),
+                           boost::asio::mutable_buffer room) noexcept;
     enum class Flow : bool { in, both };
     template <class Call>
     [[nodiscard]] boost::asio::awaitable<Io> carry_through(Call call, Flow flow);

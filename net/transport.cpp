@@ -163,10 +163,11 @@ public:
     }
 
 private:
-    // A peer that refused our certificate and closed has said so before: its alert is here to be read.
+    // A peer that refused our certificate and closed has said so before: its alert is here to be read. Or it is an
+    // answer, which whoever reads shall find.
     error_code said_before_closing(error_code otherwise) {
-        std::array<char, 1024> dropped;
-        const auto io = tls_->read_ready(asio::buffer(dropped));
+        std::array<char, 1> first;
+        const auto io = tls_->peek_ready(asio::buffer(first));
         return certificate_refused(io.error).empty() ? otherwise : io.error;
     }
 

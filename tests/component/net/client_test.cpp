@@ -231,6 +231,27 @@ TEST_CASE("interim responses are passed over, bodies without a length end with t
     CHECK(response->body == "all of it");
 }
 
+TEST_CASE("an answer that a server of TLS gives in the middle of a body, before it closes, is the answer") {
+    ServerFixture loop;
+    ScriptedServer server{{"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"},
+                          certificates().server()};
+    const auto client = net::make_client(server.peer(certificates().client("alice")));
+    auto request = to("/", net::Method::put);
+    const std::string much(64U << 20U, 'x');
+    if (GENERATE(true, false)) {
+        request.body = much;
+    } else {
+        request.body_source = [&]() -> boost::asio::awaitable<base::Result<std::optional<std::string>>> {
+            co_return much.substr(0, 100'000);
+        };
+    }
+    const auto answer = loop.await(client->send(std::move(request)));
+    INFO((answer ? "" : answer.error().detail));
+    REQUIRE(answer);
+    CHECK(answer->status == 413);
+    CHECK(answer->body == "no");
+}
+
 TEST_CASE("what is no HTTP, or more than was asked for, is an error") {
     ServerFixture loop;
     ScriptedServer server{{"SSH-2.0-OpenSSH_9.2\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",

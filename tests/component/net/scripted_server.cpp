@@ -1,17 +1,21 @@
 #include "tests/component/net/scripted_server.hpp"
 
 #include <catch2/catch.hpp>
+#include <openssl/ssl.h>
 
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
+#include <memory>
 #include <utility>
 
 namespace ghost::test {
 
-ScriptedServer::ScriptedServer(std::deque<std::string> scripts) : scripts_(std::move(scripts)) {
+ScriptedServer::ScriptedServer(std::deque<std::string> scripts, net::TlsContext tls)
+    : scripts_(std::move(scripts)), tls_(std::move(tls)) {
     fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -34,6 +38,11 @@ void ScriptedServer::run() {
     for (const auto& script : scripts_) {
         const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
         if (fd < 0) return;
+        if (tls_) {
+            answer_in_haste(fd, script);
+            ::close(fd);
+            continue;
+        }
         std::array<char, 4096> request{};
         if (::recv(fd, request.data(), request.size(), 0) > 0) {
             ++served;
@@ -44,6 +53,21 @@ void ScriptedServer::run() {
         }
         ::close(fd);
     }
+}
+
+void ScriptedServer::answer_in_haste(int fd, const std::string& script) {
+    const std::unique_ptr<SSL, decltype(&SSL_free)> tls{SSL_new(tls_->native_handle()), &SSL_free};
+    SSL_set_fd(tls.get(), fd);
+    std::array<char, 512> request{};
+    if (SSL_accept(tls.get()) != 1 || SSL_read(tls.get(), request.data(), request.size()) <= 0) return;
+    ++served;
+    // Until the client can't go on writing, and will find the answer only if it looks for it.
+    for (int queued = -1, before = -2; queued != before; ::usleep(20'000)) {
+        before = queued;
+        if (::ioctl(fd, FIONREAD, &queued) != 0) return;
+    }
+    SSL_write(tls.get(), script.data(), static_cast<int>(script.size()));
+    SSL_shutdown(tls.get());
 }
 
 }  // namespace ghost::test

@@ -95,7 +95,7 @@ asio::awaitable<void> write_all(net::TlsStream& stream, const std::string& bytes
         REQUIRE(!io.error);
         REQUIRE(io.bytes == size);
         at += count;
-        // It is refused while the peer's are half read.
+        // It is refused while the last wish hasn't gone out.
         if (new_keys && at % 3 == 0) asked += SSL_key_update(stream.native_handle(), SSL_KEY_UPDATE_REQUESTED);
     }
     CHECK((asked > 10) == new_keys);
@@ -191,6 +191,51 @@ TEST_CASE("TLS tells a goodbye from a connection that was cut") {
         CHECK(io.error);
     }
     CHECK(io.bytes == 0);
+}
+
+TEST_CASE("what a peer said before it went is read beside a write that it didn't take") {
+    Ends ends;
+    net::Io read;
+    net::Io written;
+    const auto bytes = bytes_of(2'000'000, 9);
+    const auto write = [&]() -> asio::awaitable<void> {
+        const asio::const_buffer piece = asio::buffer(bytes);
+        written = co_await ends.server.write({&piece, 1});
+    };
+    const auto answer_and_go = [&]() -> asio::awaitable<void> {
+        for (int i = 0; i < 100; ++i) co_await asio::post(ends.loop, asio::use_awaitable);
+        const asio::const_buffer piece{"enough", 6};
+        CHECK(!(co_await ends.client.write({&piece, 1})).error);
+        ends.client_socket.close();
+    };
+    ends.spawn(write());
+    ends.spawn(read_one(ends.server, read));
+    ends.spawn(answer_and_go());
+    ends.run();
+    CHECK(written.error);
+    CHECK(!read.error);
+    CHECK(read.bytes == 6);
+}
+
+TEST_CASE("a peer that says much and sends nothing leaves the loop to others") {
+    Ends ends;
+    for (int i = 0; i < 200; ++i) {
+        REQUIRE(SSL_key_update(ends.client.native_handle(), SSL_KEY_UPDATE_NOT_REQUESTED) == 1);
+        REQUIRE(SSL_do_handshake(ends.client.native_handle()) == 1);
+    }
+    net::Io io;
+    int turns_of_others = 0;
+    const auto others = [&]() -> asio::awaitable<void> {
+        for (; io.bytes == 0 && turns_of_others < 1000; ++turns_of_others)
+            co_await asio::post(ends.loop, asio::use_awaitable);
+    };
+    const auto bytes = bytes_of(10, 10);
+    ends.spawn(write_all(ends.client, bytes, 11, false));
+    ends.spawn(read_one(ends.server, io));
+    ends.spawn(others());
+    ends.run();
+    CHECK(io.bytes == 10);
+    CHECK(turns_of_others >= 4);
 }
 
 TEST_CASE("writing TLS to a peer that is gone is an error and no signal") {
