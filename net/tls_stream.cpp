@@ -212,10 +212,7 @@ TlsStream::Step TlsStream::step(Call call) noexcept {
         case SSL_ERROR_WANT_READ: result.wants = asio::socket_base::wait_read; break;
         case SSL_ERROR_WANT_WRITE: result.wants = asio::socket_base::wait_write; break;
         case SSL_ERROR_ZERO_RETURN: result.error = asio::error::eof; break;
-        case SSL_ERROR_SYSCALL:
-            result.error =
-                wire_->error == 0 ? truncated() : error_code{wire_->error, asio::error::get_system_category()};
-            break;
+        case SSL_ERROR_SYSCALL: result.error = wire_->error == 0 ? truncated() : fault_of_socket(wire_->error); break;
         default: result.error = fault_of_ssl(); break;
     }
     assert(result.wants || result.error);
