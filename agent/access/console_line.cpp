@@ -96,16 +96,21 @@ asio::awaitable<base::Result<void>> free_terminal(storage::Files& files, std::st
         fmt::format("another program (process {}) is attached to the console, such as virsh console", process));
 }
 
-asio::awaitable<Line> open_terminal(asio::any_io_executor executor, std::string path, storage::Files& files) {
+asio::awaitable<Line> open_terminal(asio::any_io_executor executor, std::string path, storage::Files& files,
+                                    std::function<asio::awaitable<bool>()> still_its) {
     const auto number = path.starts_with(pty_folder) ? path.substr(pty_folder.size()) : std::string{};
     if (!is_number(number))
         co_return base::fail(Errc::hypervisor_error, fmt::format("\"{}\" can't be a console's terminal", path));
-    if (const auto free = co_await free_terminal(files, number); !free) co_return base::fail(free.error());
+    const auto fault = [] {
+        return base::fail(Errc::source_unavailable,
+                          fmt::format("the console can't be opened: {}", std::generic_category().message(errno)));
+    };
     base::Descriptor terminal{::open(path.c_str(), O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)};
+    if (!terminal) co_return fault();
+    if (const auto free = co_await free_terminal(files, number); !free) co_return base::fail(free.error());
+    if (!co_await still_its()) co_return base::fail(Errc::source_unavailable, "the console was closed meanwhile");
     termios settings{};
-    if (!terminal || ::tcgetattr(terminal.get(), &settings) != 0)
-        co_return base::fail(Errc::source_unavailable,
-                             fmt::format("the console can't be opened: {}", std::generic_category().message(errno)));
+    if (::tcgetattr(terminal.get(), &settings) != 0) co_return fault();
     // Nothing is echoed to the guest, whatever others left here; and what nobody read before stands in the log.
     ::cfmakeraw(&settings);
     (void)::tcsetattr(terminal.get(), TCSANOW, &settings);
@@ -122,8 +127,9 @@ asio::awaitable<Line> open_terminal(asio::any_io_executor executor, std::string 
 }  // namespace
 
 asio::awaitable<Line> open_console_line(asio::any_io_executor executor, virt::ConsoleDevice device,
-                                        storage::Files& files) {
-    if (device.kind == virt::ConsoleDevice::Kind::pty) return open_terminal(executor, std::move(device.path), files);
+                                        storage::Files& files, std::function<asio::awaitable<bool>()> still_its) {
+    if (device.kind == virt::ConsoleDevice::Kind::pty)
+        return open_terminal(executor, std::move(device.path), files, std::move(still_its));
     return open_socket(executor, std::move(device.path));
 }
 

@@ -10,6 +10,7 @@
 #include <boost/asio/buffer.hpp>
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -30,9 +31,11 @@ public:
     virtual void close() noexcept = 0;  // what is under way ends
 };
 
-// Errors: state_conflict (somebody else is attached to it), source_unavailable (it can't be opened), hypervisor_error
-// (it is no place of a console).
+// `still_its` is asked of a terminal once that is held open, and before anything is done to it: the VM may have ended,
+// and its number be another program's. Errors: state_conflict (somebody else is attached to it), source_unavailable (it
+// can't be opened, or isn't the console's any more), hypervisor_error (it is no place of a console).
 [[nodiscard]] boost::asio::awaitable<base::Result<std::shared_ptr<ConsoleLine>>> open_console_line(
-    boost::asio::any_io_executor executor, virt::ConsoleDevice device, storage::Files& files);
+    boost::asio::any_io_executor executor, virt::ConsoleDevice device, storage::Files& files,
+    std::function<boost::asio::awaitable<bool>()> still_its);
 
 }  // namespace ghost::agent

@@ -163,9 +163,13 @@ asio::awaitable<void> StreamService::serve(std::shared_ptr<Stream> stream, net::
 }
 
 StreamService::Task<std::shared_ptr<ConsoleLine>> StreamService::open_line(std::string vm) {
-    auto device = co_await g_.hypervisor.console(std::move(vm));
+    auto device = co_await g_.hypervisor.console(vm);
     if (!device) co_return base::fail(std::move(device).error());
-    co_return co_await open_console_line(g_.executor, *std::move(device), g_.files);
+    const auto still_its = [this, &vm, path = device->path]() -> asio::awaitable<bool> {
+        const auto now = co_await g_.hypervisor.console(vm);
+        co_return now && now->path == path;
+    };
+    co_return co_await open_console_line(g_.executor, *std::move(device), g_.files, still_its);
 }
 
 // A serial line carries no size, so the guest's own agent sets it, where programs may be run.

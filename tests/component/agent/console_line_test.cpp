@@ -24,7 +24,8 @@ namespace {
 
 struct Bench {
     base::Result<std::shared_ptr<ConsoleLine>> open(ConsoleDevice::Kind kind, std::string path) {
-        return loop.await(open_console_line(loop.context.get_executor(), {kind, std::move(path)}, files));
+        const auto answer = [this]() -> asio::awaitable<bool> { co_return still_its; };
+        return loop.await(open_console_line(loop.context.get_executor(), {kind, std::move(path)}, files, answer));
     }
     std::string read(ConsoleLine& line) {
         std::string room(100, '\0');
@@ -34,6 +35,7 @@ struct Bench {
 
     fakes::TestLoop loop;
     fakes::MemoryFiles files;
+    bool still_its = true;
 };
 
 // The hypervisor's end of a pseudo-terminal.
@@ -141,4 +143,19 @@ TEST_CASE("only a pseudo-terminal is opened as one") {
         CHECK(bench.open(ConsoleDevice::Kind::pty, path).error().code == base::Errc::hypervisor_error);
     }
     CHECK(bench.open(ConsoleDevice::Kind::pty, "/dev/pts/999999999").error().code == base::Errc::source_unavailable);
+}
+
+TEST_CASE("a terminal whose number is another program's by now is left as it is") {
+    Bench bench;
+    bench.still_its = false;
+    const Terminal others;
+    termios before{};
+    REQUIRE(::tcgetattr(others.end.get(), &before) == 0);
+    REQUIRE((before.c_lflag & ECHO) != 0);
+    const auto line = bench.open(ConsoleDevice::Kind::pty, others.path);
+    REQUIRE_FALSE(line);
+    CHECK(line.error().code == base::Errc::source_unavailable);
+    termios after{};
+    REQUIRE(::tcgetattr(others.end.get(), &after) == 0);
+    CHECK(after.c_lflag == before.c_lflag);
 }
