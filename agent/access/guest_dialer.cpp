@@ -57,6 +57,31 @@ struct Candidate {
     base::Instant deadline;
 };
 
+// Another VM that has the address. What a guest says of itself doesn't count against what libvirt gave out: any
+// guest could shut another one off.
+const Vm* other_with(const ip::address& address, const GuestPlace& to, const VmIndex& index) {
+    const auto has = [&address](const std::vector<std::string>& texts) {
+        return std::ranges::any_of(texts, [&](const std::string& text) { return parsed(text) == address; });
+    };
+    const auto* ours = index.find(to.vm);
+    const bool given = ours != nullptr && has(ours->observed.leases);
+    for (const auto& [id, vm] : index.all())
+        if (id != to.vm && has(given ? vm.observed.leases : vm.observed.addresses)) return &vm;
+    return nullptr;
+}
+
+// Why it isn't dialled.
+std::optional<base::Error> refusal(const ip::address& address, const GuestPlace& to, const VmIndex& index) {
+    if (address.is_unspecified() || address.is_multicast() || address.is_loopback() || is_link_local(address))
+        return refused(address, "it isn't an address that a guest is reached at");
+    if (net::is_own_address(address)) return refused(address, "it is one of this host's own");
+    if (!net::is_on_link(address))
+        return refused(address, "it isn't on a link of this host, where a guest's address is");
+    if (const auto* other = other_with(address, to, index))
+        return refused(address, fmt::format("the VM {} has it, too", other->name));
+    return std::nullopt;
+}
+
 // The addresses of `to` one by one, each with a fair part of the time; and which error is told when none will do.
 class Candidates {
 public:
@@ -98,30 +123,6 @@ public:
     }
 
 private:
-    static std::optional<base::Error> refusal(const ip::address& address, const GuestPlace& to, const VmIndex& index) {
-        if (address.is_unspecified() || address.is_multicast() || address.is_loopback() || is_link_local(address))
-            return refused(address, "it isn't an address that a guest is reached at");
-        if (net::is_own_address(address)) return refused(address, "it is one of this host's own");
-        if (!net::is_on_link(address))
-            return refused(address, "it isn't on a link of this host, where a guest's address is");
-        if (const auto* other = other_with(address, to, index))
-            return refused(address, fmt::format("the VM {} has it, too", other->name));
-        return std::nullopt;
-    }
-
-    // Another VM that has the address. What a guest says of itself doesn't count against what libvirt gave out: any
-    // guest could shut another one off.
-    static const Vm* other_with(const ip::address& address, const GuestPlace& to, const VmIndex& index) {
-        const auto has = [&address](const std::vector<std::string>& texts) {
-            return std::ranges::any_of(texts, [&](const std::string& text) { return parsed(text) == address; });
-        };
-        const auto* ours = index.find(to.vm);
-        const bool given = ours != nullptr && has(ours->observed.leases);
-        for (const auto& [id, vm] : index.all())
-            if (id != to.vm && has(given ? vm.observed.leases : vm.observed.addresses)) return &vm;
-        return nullptr;
-    }
-
     base::Instant deadline_;
     std::vector<ip::address> addresses_;
     std::size_t at_ = 0;
@@ -230,6 +231,14 @@ public:
             co_return std::move(socket);
         }
         co_return candidates.fault();
+    }
+
+    bool leads_to(const GuestPlace& to, const ip::address& address) override {
+        const auto is_it = [&address](const std::string& text) { return parsed(text) == address; };
+        if (std::ranges::none_of(to.addresses, is_it) || refusal(address, to, index_)) return false;
+        // Who was silent for a while is asked for anew by the kernel.
+        const auto card = net::link_address_of(address);
+        return !card || check_card(card, address, to);
     }
 
 private:

@@ -6,6 +6,7 @@
 #include "net/transport.hpp"
 
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/ip/address.hpp>
 #include <boost/asio/ip/udp.hpp>
 
 #include <cstdint>
@@ -42,6 +43,9 @@ public:
     // A connected socket; whether anybody listens there isn't known.
     [[nodiscard]] virtual Task<boost::asio::ip::udp::socket> connect_udp(GuestPlace to, std::uint16_t port,
                                                                          base::Instant deadline) = 0;
+    // Whether what goes to `address`, where a socket of connect_udp()'s leads, still goes to that guest and to nobody
+    // else, as far as is known; no wait.
+    [[nodiscard]] virtual bool leads_to(const GuestPlace& to, const boost::asio::ip::address& address) = 0;
 };
 // The real one. `index` outlives it.
 [[nodiscard]] std::unique_ptr<GuestDialer> make_guest_dialer(const VmIndex& index);

@@ -176,16 +176,13 @@ private:
             flow.keep(datagram);
     }
 
-    // Whether the address that the flow leads to is one of the VM's, as it is observed now.
+    // Looked at again when something of the VM has changed, and now and then.
     [[nodiscard]] bool is_guests_still(Flow& flow) const {
         const auto* vm = ground_.index.find(place_.vm);
         if (vm == nullptr) return false;
         if (vm->revision == flow.revision) return true;
         flow.revision = vm->revision;
-        return std::ranges::any_of(vm->observed.addresses, [&flow](const std::string& text) {
-            error_code error;
-            return ip::make_address(text, error) == flow.address && !error;
-        });
+        return ground_.dialer.leads_to(place_of(*vm), flow.address);
     }
 
     void drop_most_silent() {
@@ -197,10 +194,19 @@ private:
     asio::awaitable<void> forget_silent() {
         while (co_await ground_.clock.sleep_for(sweep)) {
             const auto now = ground_.clock.now();
-            std::erase_if(flows_, [now](const auto& entry) {
-                const bool silent = entry.second->last + flow_idle <= now;
-                if (silent) entry.second->end();
-                return silent;
+            const auto* const vm = ground_.index.find(place_.vm);
+            const auto guest = vm == nullptr ? GuestPlace{} : place_of(*vm);
+            std::map<ip::address, bool> known;  // flows of a guest lead to the same address, as a rule
+            const auto leads_to_guest = [&](const ip::address& address) {
+                const auto [at, is_new] = known.try_emplace(address, false);
+                if (is_new) at->second = vm != nullptr && ground_.dialer.leads_to(guest, address);
+                return at->second;
+            };
+            std::erase_if(flows_, [&](const auto& entry) {
+                auto& flow = *entry.second;
+                const bool over = flow.last + flow_idle <= now || (flow.guest && !leads_to_guest(flow.address));
+                if (over) flow.end();
+                return over;
             });
         }
     }

@@ -364,6 +364,7 @@ public:
     Task<asio::ip::udp::socket> connect_udp(agent::GuestPlace, std::uint16_t, base::Instant) override {
         co_return base::fail(base::Errc::source_unavailable, "no datagrams here");
     }
+    bool leads_to(const agent::GuestPlace&, const asio::ip::address&) override { return true; }
 
 private:
     std::uint16_t port_;

@@ -46,6 +46,11 @@ public:
         co_return std::move(socket);
     }
 
+    bool leads_to(const agent::GuestPlace& to, const ip::address& address) override {
+        const auto text = address.to_string();
+        return std::ranges::find(to.addresses, text) != to.addresses.end() && !guests_.others.contains(text);
+    }
+
 private:
     GuestAddresses& guests_;
 };

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,7 @@ namespace ghost::tests {
 struct GuestAddresses {
     std::map<std::string, boost::asio::ip::tcp::endpoint> tcp;
     std::map<std::string, boost::asio::ip::udp::endpoint> udp;
+    std::set<std::string> others;      // that have become somebody else's
     std::vector<std::uint16_t> asked;  // ports of guests, in the order in which they were dialled
 };
 

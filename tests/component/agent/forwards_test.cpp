@@ -403,6 +403,27 @@ TEST_CASE("datagrams follow the guest to another address, and a silent client is
     CHECK(client.receive() == "5");
 }
 
+TEST_CASE("datagrams don't go on to an address that has become somebody else's") {
+    ForwardsScene scene;
+    UdpEnd guest{scene, first_address};
+    UdpEnd client{scene};
+    const auto port = free_udp_port();
+    scene.create("dns", {{"dns", forward_to(port, 53, {{"protocol", "udp"}})}}, scene.lead_to(guest));
+    ip::udp::endpoint way;
+    client.send("1", at(port));
+    CHECK(guest.receive(way) == "1");
+    // The guest goes on claiming it.
+    scene.guests.others.insert(first_address);
+    scene.guests.udp.erase(first_address);
+    scene.pass(6s);
+    guest.send("from another", way);
+    client.send("2", at(port));
+    scene.pass(1s);
+    CHECK_FALSE(guest.has_one());
+    CHECK_FALSE(client.has_one());
+    CHECK(scene.guests.asked.size() == 2);
+}
+
 TEST_CASE("a port of UDP is taken, too") {
     ForwardsScene scene;
     std::optional<UdpEnd> other{std::in_place, scene};
