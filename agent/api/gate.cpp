@@ -1,3 +1,4 @@
+#include "agent/api/origin.hpp"
 #include "agent/api/problem.hpp"
 #include "agent/api/routes.hpp"
 
@@ -29,6 +30,9 @@ asio::awaitable<net::Response> pass(const Gate& gate, net::Request request) {
             co_return to_problem({base::Errc::forbidden, who.text() + " is neither root nor in the socket's group"},
                                  request.context);
     }
+    if (is_change(request.method) && !from_own_page(request))
+        co_return to_problem({base::Errc::forbidden, "a page of another origin may change nothing here"},
+                             request.context);
     if (is_change(request.method) && gate.draining())
         co_return to_problem({base::Errc::draining, "the agent is stopping"}, request.context);
     if (!is_change(request.method)) co_return co_await gate.router.serve(std::move(request));

@@ -1,11 +1,11 @@
 // The ways into a VM: console, display and ports as WebSockets, and what of them
 // is read at once.
 #include "agent/access/stream_service.hpp"
+#include "agent/api/origin.hpp"
 #include "agent/api/problem.hpp"
 #include "agent/api/reply.hpp"
 #include "agent/api/routes.hpp"
 #include "agent/json_reader.hpp"
-#include "net/text.hpp"
 #include "net/websocket.hpp"
 
 #include <algorithm>
@@ -55,28 +55,6 @@ base::Result<Wish> read_wish(const net::Request& request, StreamKind kind) {
     }
     if (const auto done = query.finish(); !done) return base::fail(done.error());
     return wish;
-}
-
-// "host:port" with the port that `scheme` has when none is named.
-std::string authority(std::string_view scheme, std::string_view text) {
-    auto out = net::to_lower(text);
-    const auto bracket = out.rfind(']');
-    const auto colon = out.rfind(':');
-    if (colon == std::string::npos || (bracket != std::string::npos && colon < bracket))
-        out += scheme == "http" ? ":80" : ":443";
-    return out;
-}
-
-// A browser sends the client certificate along with whatever page asks for, and lets every page open a WebSocket: only
-// pages that came from here may use it.
-bool from_own_page(const net::Request& request) {
-    const auto origin = request.headers.find("Origin");
-    if (!origin) return true;
-    const auto scheme_end = origin->find("://");
-    const auto host = request.headers.find("Host");
-    if (scheme_end == std::string_view::npos || !host) return false;
-    const auto scheme = net::to_lower(origin->substr(0, scheme_end));
-    return authority(scheme, origin->substr(scheme_end + 3)) == authority(scheme, *host);
 }
 
 // What the client has to do first, or who asks: by a ticket whoever it was issued to.

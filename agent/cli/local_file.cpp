@@ -43,8 +43,8 @@ base::Result<NewFile> NewFile::create(const std::string& path, base::Random& ran
         std::error_code fault;
         if (auto real = fs::canonical(target, fault); !fault) target = std::move(real);
     }
-    auto draft =
-        (target.parent_path() / fmt::format(".{}.{:016x}", target.filename().string(), random.next())).string();
+    // A name of its own, which is never too long.
+    auto draft = (target.parent_path() / fmt::format(".ghost-{:016x}", random.next())).string();
     base::Descriptor file{::open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
     if (!file) return base::fail(failed("write", path));
     NewFile made{std::move(file), target.string(), std::move(draft)};

@@ -1,6 +1,7 @@
 // Files in guests.
 #include "agent/guest/guest_service.hpp"
 #include "agent/guest/guest_text.hpp"
+#include "agent/guest/upload_tools.hpp"
 #include "base/cancelled.hpp"
 #include "base/shielded.hpp"
 
@@ -18,6 +19,8 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr std::chrono::seconds tool_limit{30};
+constexpr std::chrono::minutes finish_limit{5};  // with all of it written to the guest's disk
+constexpr unsigned usual_mode = 0644;
 constexpr std::size_t longest_words = 1024;  // of a tool
 
 base::Error too_large(const std::string& path, std::uint64_t most) {
@@ -148,8 +151,7 @@ asio::awaitable<void> GuestService::close_handle(std::string id, std::int64_t ha
 // Of an upload, where its bytes go until it is whole.
 struct GuestService::Upload {
     std::string vm;  // id
-    std::string path;
-    std::string beside;  // path of what is written
+    UploadPlace at;
     std::int64_t handle = 0;
 };
 
@@ -179,19 +181,19 @@ asio::awaitable<base::Result<void>> GuestService::write_file(base::Context conte
 asio::awaitable<base::Result<void>> GuestService::write_apart(std::string id, GuestUpload upload,
                                                               std::uint64_t& written) {
     co_await asio::this_coro::throw_if_cancelled(false);
-    Upload into{.vm = std::move(id),
-                .path = upload.path,
-                .beside = fmt::format("{}.ghost-{:016x}", upload.path, p_.random.next())};
-    // Into a directory it would be moved, instead of in its place. And an agent that runs no programs could put nothing
-    // in place, nor take it away.
-    const auto free = co_await run_tool(into.vm, {"test", "!", "-d", into.path});
-    if (!free) co_return base::fail(free.error());
-    if (free->exit_code != 0)
+    const auto digits = [this] { return fmt::format("{:016x}", p_.random.next()); };
+    Upload into{.vm = std::move(id), .at = upload_place(upload.path, digits(), digits())};
+    const auto made = co_await base::shielded(run_tool(into.vm, make_upload_folder(into.at), tool_limit));
+    if (made && made->exit_code == is_a_directory)
         co_return base::fail(base::Errc::state_conflict,
-                             fmt::format("{} is a directory in the guest", shortened(into.path, longest_told)));
+                             fmt::format("{} is a directory in the guest", shortened(into.at.path, longest_told)));
+    if (auto usable = ended_well(made); !usable) co_return usable;
     auto opened =
-        co_await base::shielded(p_.hypervisor.open_guest_file(into.vm, into.beside, virt::GuestFileMode::write));
-    if (!opened) co_return base::fail(refusal_of_guest(std::move(opened).error()));
+        co_await base::shielded(p_.hypervisor.open_guest_file(into.vm, into.at.draft(), virt::GuestFileMode::write));
+    if (!opened) {
+        co_await base::shielded(take_away(into));
+        co_return base::fail(refusal_of_guest(std::move(opened).error()));
+    }
     into.handle = *opened;
     base::Result<void> poured;
     try {
@@ -204,12 +206,11 @@ asio::awaitable<base::Result<void>> GuestService::write_apart(std::string id, Gu
 }
 
 asio::awaitable<base::Result<void>> GuestService::pour(const Upload& into, GuestUpload from, std::uint64_t& written) {
-    // Before anything of it can be read there.
-    if (from.mode)
-        if (auto set =
-                ended_well(co_await run_tool(into.vm, {"chmod", fmt::format("{:04o}", *from.mode), into.beside}));
-            !set)
-            co_return set;
+    // The guest's agent lets everybody write to what it makes.
+    if (auto set = ended_well(
+            co_await run_tool(into.vm, set_upload_mode(into.at, from.mode.value_or(usual_mode)), tool_limit));
+        !set)
+        co_return set;
     std::string waiting;
     std::uint64_t taken = 0;
     for (bool more = true; more;) {
@@ -219,7 +220,7 @@ asio::awaitable<base::Result<void>> GuestService::pour(const Upload& into, Guest
         more = piece->has_value();
         if (more) {
             taken += (*piece)->size();
-            if (taken > max_file_size_) co_return base::fail(too_large(into.path, max_file_size_));
+            if (taken > max_file_size_) co_return base::fail(too_large(into.at.path, max_file_size_));
             waiting += **piece;
         }
         while (waiting.size() >= virt::max_guest_piece || (!more && !waiting.empty())) {
@@ -243,18 +244,22 @@ asio::awaitable<base::Result<void>> GuestService::put_in_place(Upload upload, ba
     auto closed = co_await p_.hypervisor.close_guest_file(upload.vm, upload.handle);
     if (result && !closed) result = base::fail(refusal_of_guest(std::move(closed).error()));
     if (result) result = still_permitted(upload.vm);
-    if (result) result = ended_well(co_await run_tool(upload.vm, {"mv", "-f", "--", upload.beside, upload.path}));
-    if (result) co_return result;
-    const auto removed = ended_well(co_await run_tool(upload.vm, {"rm", "-f", "--", upload.beside}));
-    if (!removed)
-        p_.log.warn("what there is of a broken upload can't be removed in the guest",
-                    {{"vm", upload.vm}, {"path", upload.beside}, {"error", removed.error().detail}});
+    if (result) result = ended_well(co_await run_tool(upload.vm, finish_upload(upload.at), finish_limit));
+    if (!result) co_await take_away(upload);
     co_return result;
 }
 
-asio::awaitable<base::Result<virt::GuestRun>> GuestService::run_tool(std::string id, std::vector<std::string> argv) {
-    auto run = co_await p_.hypervisor.run_in_guest(
-        id, {.argv = std::move(argv), .max_output = longest_words, .limit = tool_limit});
+asio::awaitable<void> GuestService::take_away(const Upload& upload) {
+    const auto removed = ended_well(co_await run_tool(upload.vm, remove_upload(upload.at), tool_limit));
+    if (!removed)
+        p_.log.warn("what there is of a broken upload can't be removed in the guest",
+                    {{"vm", upload.vm}, {"path", upload.at.folder}, {"error", removed.error().detail}});
+}
+
+asio::awaitable<base::Result<virt::GuestRun>> GuestService::run_tool(std::string id, std::vector<std::string> argv,
+                                                                     base::Duration limit) {
+    auto run =
+        co_await p_.hypervisor.run_in_guest(id, {.argv = std::move(argv), .max_output = longest_words, .limit = limit});
     if (!run || run->how == virt::GuestRun::How::exited) co_return run;
     const auto* vm = p_.index.find(id);
     co_return base::fail(refusal_of_guest(no_end_of(*run, vm == nullptr ? id : vm->name)));

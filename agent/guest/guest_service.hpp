@@ -48,7 +48,7 @@ struct GuestProgram {
 
 struct GuestUpload {
     std::string path;
-    std::optional<unsigned> mode;  // of the new file; nullopt: as the guest's agent makes files
+    std::optional<unsigned> mode;  // of the new file; nullopt: 0644
     net::BodyReader body;
     std::optional<std::uint64_t> size;  // of it, when that is known
 };
@@ -126,7 +126,8 @@ private:
     Task<void> pour(const Upload& into, GuestUpload from, std::uint64_t& written);
     Task<void> put_in_place(Upload upload, base::Result<void> poured);
     // What a program of the guest's comes to, once it has ended.
-    Task<virt::GuestRun> run_tool(std::string id, std::vector<std::string> argv);
+    boost::asio::awaitable<void> take_away(const Upload& upload);
+    Task<virt::GuestRun> run_tool(std::string id, std::vector<std::string> argv, base::Duration limit);
     [[nodiscard]] static base::Result<void> ended_well(const base::Result<virt::GuestRun>& run);
     boost::asio::awaitable<void> close_handle(std::string id, std::int64_t handle, GuestPlaces::Place place);
 

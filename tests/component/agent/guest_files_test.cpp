@@ -172,14 +172,16 @@ TEST_CASE("a file is written beside, and put in place when it is whole") {
     world.guest_files()["/etc/motd"] = "old";
     CHECK(world.upload("?path=/etc/motd", "new").status == 204);
     CHECK(world.guest_files() == std::map<std::string, std::string>{{"/etc/motd", "new"}});
-    CHECK(world.tools == std::vector<std::string>{"test", "mv"});
+    CHECK(world.tools == std::vector<std::string>{"make", "mode", "finish"});
+    CHECK(world.mode == "0644");
     const auto bytes = some_bytes(2 * virt::max_guest_piece + 7);
     std::vector<std::string> pieces;
     for (std::size_t at = 0; at < bytes.size(); at += 100'000) pieces.push_back(bytes.substr(at, 100'000));
     world.tools.clear();
     CHECK(world.upload("?path=/srv/data&mode=0600", GuestScene::body_of(pieces), bytes.size()).status == 204);
     CHECK((world.guest_files().at("/srv/data") == bytes));
-    CHECK(world.tools == std::vector<std::string>{"test", "chmod", "mv"});
+    CHECK(world.mode == "0600");
+    CHECK(world.directories.empty());
     CHECK(world.upload("?path=/empty", GuestScene::body_of({}), 0).status == 204);
     CHECK(world.guest_files().at("/empty").empty());
     CHECK(world.hypervisor->open_guest_files(world.id) == 0);
@@ -214,15 +216,26 @@ TEST_CASE("an upload that comes to nothing leaves what was there") {
         CHECK(world.upload("?path=/etc/motd", GuestScene::body_of({big, big})).status == 507);
     }
     SECTION("the guest doesn't put it in place") {
-        world.broken_tool = "mv";
+        world.broken_tool = "finish";
         world.tool_words = "mv: cannot move: Operation not permitted\n";
         const auto refused = world.upload("?path=/etc/motd", "new");
         CHECK(refused.status == 403);
         CHECK(refused.text("/detail") == "the guest says: mv: cannot move: Operation not permitted");
     }
     SECTION("its mode can't be set") {
-        world.broken_tool = "chmod";
+        world.broken_tool = "mode";
         CHECK(world.upload("?path=/etc/motd&mode=0644", "new").status == 409);
+    }
+    SECTION("there is no place for it") {
+        world.broken_tool = "make";
+        world.tool_words = "mkdir: cannot create directory: No such file or directory\n";
+        CHECK(world.upload("?path=/etc/motd", "new").status == 404);
+        CHECK(world.hypervisor->count("open_guest_file") == 0);
+    }
+    SECTION("its draft can't be opened") {
+        world.hypervisor->fail("open_guest_file " + world.id, {base::Errc::state_conflict, "no"});
+        CHECK(world.upload("?path=/etc/motd", "new").status == 409);
+        CHECK(world.directories.empty());
     }
     SECTION("it is a directory") {
         world.directories.emplace_back("/etc");

@@ -1,6 +1,7 @@
 // A world with one VM whose guest agent runs programs and hands out files.
 #pragma once
 
+#include "agent/guest/upload_tools.hpp"
 #include "component/agent/world.hpp"
 
 #include <boost/asio/bind_cancellation_slot.hpp>
@@ -61,7 +62,8 @@ struct GuestScene : World {
     std::string host_keys;
     std::size_t key_questions = 0;
     std::vector<virt::GuestCommand> programs;
-    std::vector<std::string> tools;
+    std::vector<std::string> tools;  // "make", "mode", "finish", "remove"
+    std::string mode;                // that was set last
     std::string id;
 
     static virt::GuestRun exited(int code = 0, std::string output = {}, std::string errors = {}) {
@@ -130,22 +132,30 @@ private:
             ++key_questions;
             return exited(0, host_keys);
         }
-        const bool tool = argv[0] == "test" || argv[0] == "chmod" || argv[0] == "mv" || argv[0] == "rm";
-        if (!tool) {
+        constexpr std::string_view prefix = "ghost-upload-";
+        if (argv.size() < 4 || !argv[3].starts_with(prefix)) {
             programs.push_back(command);
             return program(command);
         }
-        tools.push_back(argv[0]);
-        if (argv[0] == broken_tool) return exited(1, {}, tool_words);
+        const auto tool = argv[3].substr(prefix.size());
+        tools.push_back(tool);
+        if (tool == broken_tool) return exited(1, {}, tool_words);
         auto& files = hypervisor->guest_files(uuid);
-        if (argv[0] == "test") return exited(std::ranges::find(directories, argv.at(3)) == directories.end() ? 0 : 1);
-        if (argv[0] == "rm") files.erase(argv.at(3));
-        if (argv[0] == "chmod" && !files.contains(argv.at(2))) return exited(1, {}, "chmod: No such file");
-        if (argv[0] != "mv") return exited();
-        const auto from = files.find(argv.at(3));
-        if (from == files.end()) return exited(1, {}, "mv: No such file");
-        files[argv.at(4)] = from->second;
-        files.erase(argv.at(3));
+        const auto& first = argv.at(4);
+        if (tool == "make") {
+            if (std::ranges::find(directories, first) != directories.end()) return exited(agent::is_a_directory);
+            directories.push_back(argv.at(5));
+            return exited();
+        }
+        if (tool == "mode") {
+            mode = argv.at(6);
+            return files.contains(first + '/' + argv.at(5)) ? exited() : exited(1, {}, "chmod: No such file");
+        }
+        const auto draft = files.find(argv.at(5));
+        if (tool == "finish" && draft == files.end()) return exited(1, {}, "mv: No such file");
+        if (tool == "finish") files[argv.at(6)] = draft->second;
+        files.erase(argv.at(5));
+        std::erase(directories, first);
         return exited();
     }
 

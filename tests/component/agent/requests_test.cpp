@@ -66,6 +66,34 @@ TEST_CASE("certificates that can't be used are told with their settings") {
                       Catch::StartsWith("api.tls_cert, api.tls_key, api.tls_ca: cannot open /nowhere/a.crt: "));
 }
 
+TEST_CASE("a page of another origin changes nothing, whatever certificate its browser sends along") {
+    World world;
+    world.boot();
+    world.add_image();
+    const auto id = world.create_vm();
+    const auto reset_from = [&world, &id](const char* origin) {
+        return world.call(net::Method::post, "/v1/vms/" + id + "/reset?wait=60", {}, [&](net::Request& request) {
+            request.headers.set("Host", "node.example:9092");
+            request.headers.set("Origin", origin);
+            request.headers.set("Content-Type", "application/x-www-form-urlencoded");
+        });
+    };
+    for (const auto* origin :
+         {"https://elsewhere.example", "https://node.example", "http://node.example:9092.evil", "null", ""}) {
+        CAPTURE(origin);
+        const auto refused = reset_from(origin);
+        CHECK(refused.status == 403);
+        CHECK(refused.text("/code") == "forbidden");
+    }
+    CHECK(world.hypervisor->count("reset") == 0);
+    CHECK(reset_from("https://node.example:9092").status == 200);
+    // Who reads changes nothing; an answer is shown to pages of its own origin alone.
+    CHECK(world
+              .call(net::Method::get, "/v1/vms", {},
+                    [](net::Request& request) { request.headers.set("Origin", "https://elsewhere.example"); })
+              .status == 200);
+}
+
 TEST_CASE("a known peer that is no admin is forbidden") {
     World world;
     world.boot();
