@@ -2,6 +2,7 @@
 #include "tests/component/net/feed.hpp"
 #include "tests/component/net/scripted_server.hpp"
 #include "tests/component/net/server_fixture.hpp"
+#include "tests/component/net/three_ways.hpp"
 
 #include <boost/asio/cancellation_signal.hpp>
 #include <catch2/catch.hpp>
@@ -16,12 +17,6 @@ using namespace ghost::test;
 using namespace std::chrono_literals;
 
 namespace {
-
-net::ServerLimits quick_limits() {
-    auto limits = small_limits();
-    limits.hang_up_check = 20ms;
-    return limits;
-}
 
 // What a request was handed; at most `pieces` of it.
 class Reader {

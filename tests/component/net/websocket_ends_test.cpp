@@ -50,16 +50,21 @@ TEST_CASE("a read that waits ends with the goodbye") {
     CHECK(ends.has_noted("closed 4001 enough"));
 }
 
+namespace {
+
+asio::awaitable<void> shut_down_serving(Ends& ends, std::chrono::milliseconds grace) {
+    while (ends.serving == 0) co_await pause(1ms);
+    co_await (*ends.server).shut_down(grace);
+}
+
+}  // namespace
+
 TEST_CASE("a shutdown stops the ends, which say goodbye") {
     Ends ends;
     const auto peer = ends.peers()[static_cast<std::size_t>(GENERATE(0, 1, 2))];
     with(ends, peer, to("/echo"), [&](net::WebSocket& end) -> asio::awaitable<void> {
         using namespace asio::experimental::awaitable_operators;
-        const auto shut_down = [&]() -> asio::awaitable<void> {
-            while (ends.serving == 0) co_await pause(1ms);
-            co_await (*ends.server).shut_down(1h);
-        };
-        const auto word = co_await (read_word(end) && shut_down());
+        const auto word = co_await (read_word(end) && shut_down_serving(ends, 1h));
         CHECK(word.kind == Kind::closed);
         CHECK(word.code == 1001);
         CHECK(word.text == "the agent is stopping");
@@ -88,11 +93,7 @@ TEST_CASE("an end that doesn't heed is cut after the grace") {
     Ends ends;
     with(ends, ends.peers()[2], to("/deaf"), [&](net::WebSocket& end) -> asio::awaitable<void> {
         using namespace asio::experimental::awaitable_operators;
-        const auto shut_down = [&]() -> asio::awaitable<void> {
-            while (ends.serving == 0) co_await pause(1ms);
-            co_await (*ends.server).shut_down(20ms);
-        };
-        const auto word = co_await (read_word(end) && shut_down());
+        const auto word = co_await (read_word(end) && shut_down_serving(ends, 20ms));
         CHECK(word.kind == Kind::broken);
     });
     CHECK(ends.server.connections() == 0);

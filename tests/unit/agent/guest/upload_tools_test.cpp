@@ -1,18 +1,18 @@
 #include "agent/guest/upload_tools.hpp"
 
 #include "agent/guest/guest_text.hpp"
+#include "base/descriptor.hpp"
 #include "fakes/scratch_folder.hpp"
+#include "unit/agent/cli/child.hpp"
 
 #include <catch2/catch.hpp>
 
 #include <fcntl.h>
-#include <spawn.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -24,28 +24,15 @@ namespace {
 
 // How it ends, with this machine in place of a guest.
 int run(std::vector<std::string> argv) {
-    std::vector<char*> words;
-    words.reserve(argv.size() + 1);
-    for (auto& word : argv) words.push_back(word.data());
-    words.push_back(nullptr);
-    posix_spawn_file_actions_t files{};
-    REQUIRE(::posix_spawn_file_actions_init(&files) == 0);
-    ::posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    pid_t child = 0;
-    const int fault = ::posix_spawn(&child, words.front(), &files, nullptr, words.data(), environ);
-    ::posix_spawn_file_actions_destroy(&files);
-    REQUIRE(fault == 0);
-    int status = 0;
-    REQUIRE(::waitpid(child, &status, 0) == child);
-    REQUIRE(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
-
-void write(const std::string& path, const std::string& text) { std::ofstream{path} << text; }
-
-std::string text_of(const std::string& path) {
-    std::ifstream file{path};
-    return {std::istreambuf_iterator<char>{file}, {}};
+    const base::Descriptor nowhere{::open("/dev/null", O_RDWR | O_CLOEXEC)};
+    return cli::end_of(cli::start(nowhere.get(), nowhere.get(), [&] {
+        (void)::dup2(nowhere.get(), STDERR_FILENO);
+        std::vector<char*> words;
+        for (auto& word : argv) words.push_back(word.data());
+        words.push_back(nullptr);
+        ::execv(words.front(), words.data());
+        throw std::runtime_error{"no such program"};
+    }));
 }
 
 unsigned mode_of(const std::string& path) {
@@ -57,11 +44,12 @@ unsigned mode_of(const std::string& path) {
 struct Scene {
     fakes::ScratchFolder folder;
     // A name that a shell could stumble over.
-    UploadPlace place = upload_place(folder.path("-a 'file'"), "0123456789abcdef", "fedcba9876543210");
+    static constexpr auto name = "-a 'file'";
+    UploadPlace place = upload_place(folder.path(name), "0123456789abcdef", "fedcba9876543210");
 
     void begin() {
         REQUIRE(run(make_upload_folder(place)) == 0);
-        write(place.draft(), "new");
+        (void)folder.write(".ghost-0123456789abcdef/fedcba9876543210", "new");
         fs::permissions(place.draft(), fs::perms{0666});  // as a guest agent makes files
     }
 };
@@ -70,15 +58,15 @@ struct Scene {
 
 TEST_CASE("an upload's bytes are where nobody else gets, until they take the file's place") {
     Scene scene;
-    write(scene.place.path, "old");
+    (void)scene.folder.write(Scene::name, "old");
     scene.begin();
     CHECK(fs::path{scene.place.folder}.parent_path() == fs::path{scene.place.path}.parent_path());
     CHECK(mode_of(scene.place.folder) == 0700);
     CHECK(run(set_upload_mode(scene.place, 0640)) == 0);
     CHECK(mode_of(scene.place.draft()) == 0640);
-    CHECK(text_of(scene.place.path) == "old");
+    CHECK(scene.folder.read(Scene::name) == "old");
     CHECK(run(finish_upload(scene.place)) == 0);
-    CHECK(text_of(scene.place.path) == "new");
+    CHECK(scene.folder.read(Scene::name) == "new");
     CHECK(mode_of(scene.place.path) == 0640);
     CHECK_FALSE(fs::exists(scene.place.folder));
 }
@@ -111,8 +99,7 @@ TEST_CASE("no upload begins where there is a directory, or none for it") {
 
 TEST_CASE("a link in the place of an upload's file isn't followed") {
     Scene scene;
-    const auto secret = scene.folder.path("secret");
-    write(secret, "secret");
+    const auto secret = scene.folder.write("secret", "secret");
     fs::permissions(secret, fs::perms{0600});
     scene.begin();
     // As whoever may write to the directory could do.
