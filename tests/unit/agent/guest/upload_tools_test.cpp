@@ -28,6 +28,7 @@ int run(std::vector<std::string> argv) {
     return cli::end_of(cli::start(nowhere.get(), nowhere.get(), [&] {
         (void)::dup2(nowhere.get(), STDERR_FILENO);
         std::vector<char*> words;
+        words.reserve(argv.size() + 1);
         for (auto& word : argv) words.push_back(word.data());
         words.push_back(nullptr);
         ::execv(words.front(), words.data());
